@@ -1,0 +1,134 @@
+package sessions
+
+import (
+	"sort"
+	"time"
+)
+
+// HostState is one host in a Snapshot: what is configured and what was last read.
+type HostState struct {
+	Host Host `json:"host"`
+	// Report is the newest reading, nil if there never was one. It is kept when
+	// later readings fail: ReadAt tells how old it is.
+	Report *Report `json:"report,omitempty"`
+	// Problem is why the host cannot be read now; "" when it can.
+	Problem string `json:"problem,omitempty"`
+	// FreshFor is how long after ReadAt a report may be used for placements.
+	FreshFor time.Duration `json:"fresh_for"`
+}
+
+// Fresh reports whether the host's reading is recent enough at now to place
+// users by. An old reading is stale, never "empty".
+func (h *HostState) Fresh(now time.Time) bool {
+	return h.Report != nil && now.Sub(h.Report.ReadAt) <= h.FreshFor
+}
+
+// Limit is the number of slots: the configured number, else what the host
+// reported, else 0 for "not known", which is no slot at all.
+func (h *HostState) Limit() int {
+	if h.Host.Slots > 0 {
+		return h.Host.Slots
+	}
+	if h.Report != nil {
+		return h.Report.Limit
+	}
+	return 0
+}
+
+// CountsDisconnected tells whether disconnected sessions hold slots, and
+// whether that is known (configured or reported) or only assumed. The
+// assumption is yes, as the message at the limit has it: believing that a slot
+// is free when it is not would send a user into that message.
+func (h *HostState) CountsDisconnected() (counts, known bool) {
+	if h.Host.CountDisconnected != Unknown {
+		return h.Host.CountDisconnected == Yes, true
+	}
+	if h.Report != nil && h.Report.CountsDisconnected != Unknown {
+		return h.Report.CountsDisconnected == Yes, true
+	}
+	return true, false
+}
+
+// Counted reports whether s holds one of the host's slots: somebody is logged
+// on or is logging on, and the host counts sessions of this state.
+func (h *HostState) Counted(s Session) bool {
+	if s.ID >= FirstListenerID || s.Name == "services" {
+		return false
+	}
+	switch s.State {
+	case StateListen, StateIdle:
+		return false
+	case StateDisconnected:
+		counts, _ := h.CountsDisconnected()
+		return counts && s.HasUser()
+	case StateDown, StateReset, StateInit:
+		return true // on the way up or down: holds its slot until it is gone
+	}
+	// The console shows as Connected while nobody has logged on at the machine
+	// itself; a remote client in that state is somebody about to log on.
+	return s.HasUser() || (s.State != StateUnknown && s.Name != "console")
+}
+
+// Draining reports whether the host takes no new placements, by the operator's
+// word or its own.
+func (h *HostState) Draining() bool {
+	return h.Host.Draining || (h.Report != nil && h.Report.Draining)
+}
+
+// Snapshot is the farm at one moment: every configured host with its newest
+// reading. It is immutable and shared by all readers.
+type Snapshot struct {
+	// Hosts are sorted by name.
+	Hosts []HostState `json:"hosts"`
+
+	byName map[string]int
+}
+
+// NewSnapshot makes a Snapshot of hosts, which it copies and sorts by name.
+func NewSnapshot(hosts []HostState) *Snapshot {
+	s := &Snapshot{Hosts: append([]HostState(nil), hosts...), byName: make(map[string]int, len(hosts))}
+	sort.Slice(s.Hosts, func(i, j int) bool { return s.Hosts[i].Host.Name < s.Hosts[j].Host.Name })
+	for i := range s.Hosts {
+		s.byName[s.Hosts[i].Host.Name] = i
+	}
+	return s
+}
+
+// Host is the state of the host with this name, nil if there is none.
+func (s *Snapshot) Host(name string) *HostState {
+	if i, ok := s.byName[name]; ok {
+		return &s.Hosts[i]
+	}
+	return nil
+}
+
+// Find is the session that r refers to, if it is still there as the same
+// incarnation. ok is false if it is gone.
+func (s *Snapshot) Find(r Ref) (found Session, ok bool) {
+	h := s.Host(r.Host)
+	if h == nil || h.Report == nil {
+		return Session{}, false
+	}
+	for _, x := range h.Report.Sessions {
+		if RefOf(r.Host, x) == r {
+			return x, true
+		}
+	}
+	return Session{}, false
+}
+
+// Accounts calls yield with the account of every session that has a user, in
+// the order of hosts, until yield returns false. An account may come twice.
+func (s *Snapshot) Accounts(yield func(Account) bool) {
+	for i := range s.Hosts {
+		r := s.Hosts[i].Report
+		if r == nil {
+			continue
+		}
+		for _, x := range r.Sessions {
+			if x.HasUser() && !yield(x.Account) {
+				return
+			}
+		}
+	}
+}
