@@ -83,14 +83,12 @@ func (id Identity) CouldBe(a Account) bool {
 	return false
 }
 
-// Key names the caller for reservations: connections with the same key and
-// client address belong to one logon.
+// Key names the caller for reservations: requests with the same key belong to
+// one logon. An account is one caller wherever it comes from; whoever is not
+// known is told by address and by what they said.
 func (id Identity) Key() string {
 	if a, ok := id.Account(); ok {
 		return "account:" + a.Folded().String()
 	}
-	if id.Said != "" {
-		return "said:" + id.Said
-	}
-	return "client:" + id.Client.String()
+	return "client:" + id.Client.String() + "/" + id.Said
 }

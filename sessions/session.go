@@ -51,7 +51,9 @@ func (s *State) UnmarshalText(b []byte) error {
 }
 
 // FirstListenerID is the lowest ID that Windows gives to listeners. Resetting a
-// listener resets every session on it, so such an ID is never a target.
+// listener resets every session on it, so a Windows driver reports whatever has
+// such an ID as StateListen and refuses to touch it. (On xrdp hosts IDs are
+// process IDs and may be larger.)
 const FirstListenerID = 65536
 
 // Session is one session on one host, as the host reported it. Its key in the
@@ -90,7 +92,7 @@ type Session struct {
 // HasUser reports whether somebody is logged on to s, so that it can hold a
 // slot: not a listener, not the services session.
 func (s Session) HasUser() bool {
-	return !s.Account.IsZero() && s.ID < FirstListenerID && s.State != StateListen && s.Name != "services"
+	return !s.Account.IsZero() && s.State != StateListen && s.Name != "services"
 }
 
 // SameIncarnation reports whether t is still the session that s describes: same

@@ -52,7 +52,7 @@ func (h *HostState) CountsDisconnected() (counts, known bool) {
 // Counted reports whether s holds one of the host's slots: somebody is logged
 // on or is logging on, and the host counts sessions of this state.
 func (h *HostState) Counted(s Session) bool {
-	if s.ID >= FirstListenerID || s.Name == "services" {
+	if s.Name == "services" {
 		return false
 	}
 	switch s.State {

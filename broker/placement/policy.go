@@ -1,0 +1,116 @@
+package placement
+
+import (
+	"path"
+	"strings"
+	"time"
+
+	"github.com/rdpbroker/rdpbroker/sessions"
+)
+
+// Balance says which of several hosts with a free slot a new session goes to.
+type Balance uint8
+
+// The ways to balance. Ties are broken by host name.
+const (
+	LeastSessions Balance = iota // the host with the fewest slots in use
+	Weighted                     // the fewest slots in use per Host.Weight
+	FillFirst                    // the fullest host that still has a free slot
+)
+
+// Mode says what an eviction may do.
+type Mode uint8
+
+// The modes. The zero value touches nothing.
+const (
+	Off    Mode = iota // no eviction is decided
+	Shadow             // decided and audited, but nothing is touched
+	Evict              // decided and done
+)
+
+func (m Mode) String() string { return [...]string{"off", "shadow", "evict"}[m%3] }
+
+// Proof says what must be true of a caller before somebody is logged off for them.
+type Proof uint8
+
+const (
+	// KnownUser asks for a known account with confidence name or better (or a
+	// prefix that exactly one known account matches), or a trusted client.
+	KnownUser Proof = iota
+	// Credentials asks that the host has accepted the caller's password.
+	Credentials
+)
+
+func (p Proof) String() string { return [...]string{"known-user", "credentials"}[p%2] }
+
+// Policy is how one farm wants its decisions made. It is immutable.
+type Policy struct {
+	Balance Balance
+	// TakeOverActive sends users to their own session even while it is active on
+	// another client; Windows then hands it over. False: they get a second session.
+	TakeOverActive bool
+	// Pins send an account to one host first, when it has a slot.
+	Pins     []Pin
+	Eviction Eviction
+}
+
+// Pin is an account's preferred host.
+type Pin struct {
+	Account sessions.Account
+	Host    string
+}
+
+// Eviction is when, and whom, a farm may log off. The zero value never does.
+type Eviction struct {
+	Mode  Mode
+	Proof Proof
+	// MinDisconnected is how long a session must have been disconnected.
+	MinDisconnected time.Duration
+	// Protect are glob patterns ("*" and "?", case ignored) of accounts that are
+	// never logged off, matched against both DOMAIN\user and the bare user.
+	Protect []string
+	// ProtectProcesses are glob patterns of program names; a session that runs one
+	// is never logged off.
+	ProtectProcesses []string
+	// PerHostPerHour and PerClientPerHour bound the evictions on one host, and
+	// those set off from one client address, within any hour. 0: no ceiling.
+	PerHostPerHour   int
+	PerClientPerHour int
+}
+
+// protects returns the pattern that protects s, "" if none does.
+func (e *Eviction) protects(s sessions.Session) string {
+	for _, p := range e.Protect {
+		if Glob(p, s.Account.String()) || Glob(p, s.Account.User) {
+			return p
+		}
+	}
+	for _, p := range e.ProtectProcesses {
+		for _, name := range s.Processes {
+			if Glob(p, name) {
+				return p
+			}
+		}
+	}
+	return ""
+}
+
+// Glob reports whether name matches pattern without regard to case: "*" is any
+// text, "?" any one character, "[a-c]" one of a set. A backslash is itself, as in
+// CONTOSO\svc-*. A malformed pattern matches nothing; ValidGlob tells beforehand.
+func Glob(pattern, name string) bool {
+	ok, err := path.Match(prepareGlob(pattern), prepareGlob(name))
+	return err == nil && ok
+}
+
+// ValidGlob reports whether Glob can use pattern.
+func ValidGlob(pattern string) bool {
+	_, err := path.Match(prepareGlob(pattern), "")
+	return err == nil
+}
+
+// prepareGlob folds case and hides the two characters that path.Match treats in
+// its own way: the backslash escapes there, and "*" stops at a slash.
+func prepareGlob(s string) string {
+	return strings.NewReplacer(`\`, "\x01", "/", "\x02").Replace(strings.ToLower(s))
+}
