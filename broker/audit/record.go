@@ -1,0 +1,56 @@
+// Package audit is the record of what the broker decided and did: one value per
+// event, and a writer that keeps them as JSON lines.
+package audit
+
+import (
+	"time"
+
+	"github.com/rdpbroker/rdpbroker/broker/placement"
+	"github.com/rdpbroker/rdpbroker/sessions"
+)
+
+// Event says what a Record is about.
+type Event string
+
+// The events.
+const (
+	// Decided: a caller was given a host, or begins to wait.
+	Decided Event = "decided"
+	// Refused: a caller was turned away; Reason and Candidates say why.
+	Refused Event = "refused"
+	// Left: a caller went away while it waited.
+	Left Event = "left"
+	// Evicting: a session is about to be told to log off.
+	Evicting Event = "evicting"
+	// Evicted: it is gone.
+	Evicted Event = "evicted"
+	// EvictionRefused: the host would not, or the session had changed. Nothing was touched.
+	EvictionRefused Event = "eviction-refused"
+	// EvictionStuck: it was told to log off and is still there.
+	EvictionStuck Event = "eviction-stuck"
+	// EvictionFailed: the outcome is not known; the next reading tells.
+	EvictionFailed Event = "eviction-failed"
+	// Confirmed: the inventory saw the caller's session on the host.
+	Confirmed Event = "confirmed"
+)
+
+// Record is one event. Its zero fields do not apply to the event.
+type Record struct {
+	Time  time.Time `json:"time"`
+	Event Event     `json:"event"`
+	Farm  string    `json:"farm"`
+	// Reservation is the number that joins the records of one logon, 0 before there is one.
+	Reservation uint64            `json:"reservation,omitempty"`
+	Identity    sessions.Identity `json:"identity"`
+	// Decision is the decision in force: the one made now, or the one that an
+	// eviction carries out.
+	Decision placement.Decision `json:"decision,omitzero"`
+	// Account is, for Confirmed, who the caller turned out to be.
+	Account sessions.Account `json:"account,omitzero"`
+	// Took is how long it took: the wait until a decision, the logoff of an eviction.
+	Took time.Duration `json:"took_ns,omitempty"`
+	// Mode is the eviction mode in force.
+	Mode string `json:"mode,omitempty"`
+	// Error is why it failed.
+	Error string `json:"error,omitempty"`
+}

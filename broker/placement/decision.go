@@ -1,0 +1,120 @@
+package placement
+
+import (
+	"time"
+
+	"github.com/rdpbroker/rdpbroker/sessions"
+)
+
+// Kind is what a decision does with a caller.
+type Kind uint8
+
+// The kinds of decision, best first.
+const (
+	Reconnect   Kind = iota + 1 // back to the caller's own disconnected session
+	TakeOver                    // to the caller's own active session
+	Place                       // to a free slot
+	MakeRoom                    // to a slot that the victim's logoff frees
+	WaitForSlot                 // nothing to give now
+	Refuse                      // nothing to give, ever, with this configuration
+)
+
+var kindNames = [...]string{"none", "reconnect", "take-over", "place", "make-room", "wait", "refuse"}
+
+func (k Kind) String() string {
+	if int(k) < len(kindNames) {
+		return kindNames[k]
+	}
+	return "none"
+}
+
+// MarshalText writes the kind by name.
+func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText reads the name that MarshalText writes; any other is no kind.
+func (k *Kind) UnmarshalText(b []byte) error {
+	*k = 0
+	for i, n := range kindNames {
+		if n == string(b) {
+			*k = Kind(i)
+		}
+	}
+	return nil
+}
+
+// Victim is the session that a decision logs off.
+type Victim struct {
+	Host    string           `json:"host"`
+	Session sessions.Session `json:"session"`
+	// DisconnectedFor is how long it had been disconnected at the decision.
+	DisconnectedFor time.Duration `json:"disconnected_for_ns"`
+}
+
+// Ref names the victim.
+func (v Victim) Ref() sessions.Ref { return sessions.RefOf(v.Host, v.Session) }
+
+// Decision is the choice made for one caller, and why.
+type Decision struct {
+	Kind Kind `json:"kind"`
+	// Host is where the caller goes; "" when waiting or refused.
+	Host string `json:"host,omitempty"`
+	// Own is the caller's own session, for Reconnect and TakeOver.
+	Own *sessions.Ref `json:"own,omitempty"`
+	// Victim is the session to log off first, for MakeRoom.
+	Victim *Victim `json:"victim,omitempty"`
+	// Would is, in shadow mode, the victim that evict mode would have chosen.
+	Would *Victim `json:"would,omitempty"`
+	// Reason is one sentence for people.
+	Reason string `json:"reason"`
+	// Candidates are all hosts and sessions that were looked at, and why each
+	// lost or won.
+	Candidates []Candidate `json:"candidates,omitempty"`
+}
+
+// Candidate is one possibility that a decision looked at.
+type Candidate struct {
+	Host string `json:"host"`
+	// Session is the session's ID, 0 for the host itself.
+	Session int `json:"session,omitempty"`
+	// Account is the session's account.
+	Account string `json:"account,omitempty"`
+	// As is what it was looked at as: "own", "slot" or "victim".
+	As string `json:"as"`
+	// Chosen marks the one that won.
+	Chosen bool `json:"chosen,omitempty"`
+	// Why is a short sentence.
+	Why string `json:"why"`
+}
+
+// Claim is a reservation as a decision sees it.
+type Claim struct {
+	// Account is who it was made for; zero if that is not known.
+	Account sessions.Account
+	Host    string
+	// Own is the session that the caller goes back to, nil for a new one.
+	Own *sessions.Ref
+	// Victim is the session that is logged off for it, nil if none.
+	Victim *sessions.Ref
+	// Confirmed: the inventory has seen the caller's session, which from then on
+	// holds the slot itself.
+	Confirmed bool
+}
+
+// View is everything that a decision may look at. It is immutable.
+type View struct {
+	Snapshot *sessions.Snapshot
+	Farm     string
+	// Now is the broker's clock.
+	Now time.Time
+	// Claims are the farm's live reservations, those of the caller left out.
+	Claims []Claim
+	// Unreachable are hosts that could not be dialled lately, and why.
+	Unreachable map[string]string
+	// Untouchable are sessions that must not be victims now, and why: being logged
+	// off already, refused by their host, kept by an operator.
+	Untouchable map[sessions.Ref]string
+	// EvictionsByHost are the evictions within the last hour.
+	EvictionsByHost map[string]int
+	// EvictionsByClient are those that the caller's address set off.
+	EvictionsByClient int
+}
