@@ -1,0 +1,187 @@
+package placement
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/rdpbroker/rdpbroker/sessions"
+)
+
+// makeRoom chooses the stalest disconnected session that policy gives up, if the
+// caller may have somebody logged off. When in doubt there is no victim.
+func (d *decider) makeRoom() (Decision, bool) {
+	if why := d.mayNotEvict(); why != "" {
+		d.whyWait = "no slot is free, and nobody is logged off for this caller: " + why
+		return Decision{}, false
+	}
+	best, bestHost := d.stalest()
+	if best == nil {
+		d.whyWait = "no slot is free, and no session may be logged off"
+		return Decision{}, false
+	}
+	who := fmt.Sprintf("%s (session %d on %s, disconnected for %s)",
+		best.Session.Account, best.Session.ID, best.Host, short(best.DisconnectedFor))
+	if d.policy.Eviction.Mode != Evict {
+		d.would = best
+		d.whyWait = "no slot is free; shadow mode would have logged off " + who
+		return Decision{}, false
+	}
+	d.markChosen(bestHost.Host.Name, best.Session.ID)
+	return Decision{Kind: MakeRoom, Host: best.Host, Victim: best, Reason: "the stalest session that policy gives up: " + who}, true
+}
+
+// mayNotEvict is why nobody may be logged off for the caller, "" if somebody may.
+func (d *decider) mayNotEvict() string {
+	e := &d.policy.Eviction
+	if e.Mode == Off {
+		return "eviction is off"
+	}
+	if e.PerClientPerHour > 0 && d.view.EvictionsByClient >= e.PerClientPerHour {
+		return fmt.Sprintf("this client address has already set off %d evictions within the hour", d.view.EvictionsByClient)
+	}
+	if e.Proof == Credentials {
+		return "proof by accepted credentials is not available"
+	}
+	if d.id.Trusted {
+		return ""
+	}
+	_, exact := d.id.Account()
+	switch {
+	case len(d.id.Accounts) > 1:
+		return fmt.Sprintf("%q could be %s", d.id.Said, accountList(d.id.Accounts))
+	case !exact || d.id.Confidence == sessions.ConfidenceNone:
+		return "it is not known who is coming"
+	case d.id.Confidence < sessions.ConfidencePrefix:
+		return "the caller is only guessed from the client address"
+	case !d.id.Known:
+		return "the caller is not a known account"
+	}
+	return ""
+}
+
+// stalest is the best victim of all hosts. Ties break by host name, then ID.
+func (d *decider) stalest() (*Victim, *hostView) {
+	var best *Victim
+	var bestHost *hostView
+	for i := range d.hosts {
+		h := &d.hosts[i]
+		if why := d.hostGivesUpNone(h); why != "" {
+			d.note(h.Host.Name, nil, "victim", why)
+			continue
+		}
+		for j := range h.Report.Sessions {
+			s := &h.Report.Sessions[j]
+			if !s.HasUser() {
+				continue
+			}
+			since, why := d.spared(h, *s)
+			if why != "" {
+				d.note(h.Host.Name, s, "victim", why)
+				continue
+			}
+			d.note(h.Host.Name, s, "victim", "disconnected for "+short(since))
+			if best == nil || since > best.DisconnectedFor || since == best.DisconnectedFor && h == bestHost && s.ID < best.Session.ID {
+				best, bestHost = &Victim{Host: h.Host.Name, Session: *s, DisconnectedFor: since}, h
+			}
+		}
+	}
+	return best, bestHost
+}
+
+// hostGivesUpNone is why no session of h may be chosen, "" if one may.
+func (d *decider) hostGivesUpNone(h *hostView) string {
+	switch counts, _ := h.CountsDisconnected(); {
+	case h.closed != "":
+		return h.closed
+	case h.noNew != "":
+		return h.noNew
+	case !counts:
+		return "disconnected sessions hold no slot there"
+	case h.Report.NoEvict != "":
+		return h.Report.NoEvict
+	case h.free() < 0:
+		return fmt.Sprintf("over its limit (%s): one logoff would free no slot", slots(h))
+	}
+	if limit := d.policy.Eviction.PerHostPerHour; limit > 0 && d.view.EvictionsByHost[h.Host.Name] >= limit {
+		return fmt.Sprintf("%d evictions there within the hour, the ceiling", limit)
+	}
+	return ""
+}
+
+// spared is why s, which has a user, may not be a victim; if it may, why is ""
+// and since is how long it has been disconnected.
+func (d *decider) spared(h *hostView, s sessions.Session) (since time.Duration, why string) {
+	e := &d.policy.Eviction
+	if s.State != sessions.StateDisconnected {
+		return 0, "not disconnected: " + s.State.String()
+	}
+	if strings.EqualFold(s.Name, "console") || s.ID <= 0 {
+		return 0, "the console"
+	}
+	if d.id.CouldBe(s.Account) {
+		return 0, "it may be the caller's own"
+	}
+	if d.id.Confidence < sessions.ConfidenceName && s.ClientAddr.IsValid() && s.ClientAddr == d.id.Client {
+		return 0, "it was last used from the caller's address"
+	}
+	if p := e.protects(s); p != "" {
+		return 0, "protected by " + p
+	}
+	if len(e.ProtectProcesses) > 0 && s.Processes == nil {
+		return 0, "its processes are not known, and some are protected"
+	}
+	if d.pinned(s.Account, h.Host.Name) {
+		return 0, "pinned to this host"
+	}
+	ref := sessions.RefOf(h.Host.Name, s)
+	if why := d.view.Untouchable[ref]; why != "" {
+		return 0, why
+	}
+	for _, c := range d.view.Claims {
+		if c.Victim != nil && *c.Victim == ref {
+			return 0, "already being logged off for somebody else"
+		}
+		if c.Own != nil && *c.Own == ref || !c.Confirmed && c.Account.Matches(s.Account) {
+			return 0, "its user is on the way back"
+		}
+	}
+	since, ok := h.Report.DisconnectedFor(s, d.view.Now)
+	if !ok {
+		return 0, "it is not known since when it is disconnected"
+	}
+	if since < e.MinDisconnected {
+		return 0, fmt.Sprintf("disconnected for %s only, less than %s", short(since), short(e.MinDisconnected))
+	}
+	return since, ""
+}
+
+func (d *decider) pinned(a sessions.Account, host string) bool {
+	for _, p := range d.policy.Pins {
+		if p.Host == host && p.Account.Matches(a) {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *decider) markChosen(host string, id int) {
+	for i := range d.candidates {
+		c := &d.candidates[i]
+		if c.As == "victim" && c.Host == host && c.Session == id {
+			c.Chosen = true
+		}
+	}
+}
+
+func accountList(as []sessions.Account) string {
+	names := make([]string, 0, 3)
+	for i, a := range as {
+		if i == 3 {
+			names = append(names, fmt.Sprintf("%d more", len(as)-i))
+			break
+		}
+		names = append(names, a.String())
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,234 @@
+package placement
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/rdpbroker/rdpbroker/sessions"
+)
+
+// tokenHost follows a token that names a host of the farm: somebody who knew
+// sent the caller there. It gives no more than the host has: the caller's own
+// session or a free slot.
+func (d *decider) tokenHost() (Decision, bool) {
+	if d.id.Host == "" {
+		return Decision{}, false
+	}
+	for i := range d.hosts {
+		h := &d.hosts[i]
+		if h.Host.Name != d.id.Host {
+			continue
+		}
+		if h.closed != "" {
+			d.note(h.Host.Name, nil, "slot", "named by the token, but "+h.closed)
+			return Decision{}, false
+		}
+		if s := d.bestOwn(h); s != nil {
+			return d.back(h, *s, "the token names this host, and the caller has a session there"), true
+		}
+		if h.noNew != "" || h.free() <= 0 {
+			d.note(h.Host.Name, nil, "slot", "named by the token, but "+d.whyNoSlot(h))
+			return Decision{}, false
+		}
+		d.choose(h.Host.Name, nil, "slot", "named by the token")
+		return Decision{Kind: Place, Host: h.Host.Name, Reason: "the token names this host, which has a free slot"}, true
+	}
+	d.note(d.id.Host, nil, "slot", "named by the token, but not a host of this farm")
+	return Decision{}, false
+}
+
+// ownSession sends the caller back to their own session: a disconnected one
+// before an active one, the most recently disconnected first. Draining and
+// stale hosts take their users back.
+func (d *decider) ownSession() (Decision, bool) {
+	if _, ok := d.id.Account(); !ok {
+		return Decision{}, false
+	}
+	var best *sessions.Session
+	var bestHost *hostView
+	for i := range d.hosts {
+		h := &d.hosts[i]
+		s := d.bestOwn(h)
+		if s == nil {
+			continue
+		}
+		if h.closed != "" {
+			d.note(h.Host.Name, s, "own", h.closed)
+			continue
+		}
+		if best == nil || d.preferOwn(h, *s, bestHost, *best) {
+			if best != nil {
+				d.note(bestHost.Host.Name, best, "own", "another own session is preferred")
+			}
+			best, bestHost = s, h
+			continue
+		}
+		d.note(h.Host.Name, s, "own", "another own session is preferred")
+	}
+	if best == nil {
+		return Decision{}, false
+	}
+	return d.back(bestHost, *best, "the caller's own session"), true
+}
+
+func (d *decider) back(h *hostView, s sessions.Session, why string) Decision {
+	kind, reason := Reconnect, fmt.Sprintf("%s: session %d on %s, %s", why, s.ID, h.Host.Name, stateForPeople(h, s, d.view.Now))
+	if s.State != sessions.StateDisconnected {
+		kind = TakeOver
+	}
+	d.choose(h.Host.Name, &s, "own", why)
+	ref := sessions.RefOf(h.Host.Name, s)
+	return Decision{Kind: kind, Host: h.Host.Name, Own: &ref, Reason: reason}
+}
+
+// bestOwn is the caller's own session on h that is worth going back to, or nil.
+// A session that is being logged off is not: it would end under its user.
+func (d *decider) bestOwn(h *hostView) *sessions.Session {
+	me, ok := d.id.Account()
+	if !ok || h.Report == nil {
+		return nil
+	}
+	var best *sessions.Session
+	for i := range h.Report.Sessions {
+		s := &h.Report.Sessions[i]
+		if !s.HasUser() || !s.Account.Matches(me) {
+			continue
+		}
+		switch {
+		case d.leaving(h, *s):
+			d.note(h.Host.Name, s, "own", "it is being logged off")
+		case s.State == sessions.StateDisconnected, s.State == sessions.StateActive && d.policy.TakeOverActive:
+			if best == nil || d.preferOwn(h, *s, h, *best) {
+				best = s
+			}
+		case s.State == sessions.StateActive:
+			d.note(h.Host.Name, s, "own", "active, and take_over_active is off")
+		default:
+			d.note(h.Host.Name, s, "own", "its state is "+s.State.String())
+		}
+	}
+	return best
+}
+
+func (d *decider) leaving(h *hostView, s sessions.Session) bool {
+	ref := sessions.RefOf(h.Host.Name, s)
+	for _, c := range d.view.Claims {
+		if c.Victim != nil && *c.Victim == ref {
+			return true
+		}
+	}
+	return false
+}
+
+// preferOwn reports whether own session a on ha is better than b on hb. A
+// disconnected one beats an active one, a later disconnect an earlier one; on
+// equal terms the first by host name and ID, the one already found, stays.
+func (d *decider) preferOwn(ha *hostView, a sessions.Session, hb *hostView, b sessions.Session) bool {
+	aDisc, bDisc := a.State == sessions.StateDisconnected, b.State == sessions.StateDisconnected
+	if aDisc != bDisc {
+		return aDisc
+	}
+	aFor, aKnown := ha.Report.DisconnectedFor(a, d.view.Now)
+	bFor, bKnown := hb.Report.DisconnectedFor(b, d.view.Now)
+	if aKnown != bKnown {
+		return aKnown
+	}
+	return aKnown && aFor < bFor
+}
+
+// freeSlot places the caller on the best host that has a free slot.
+func (d *decider) freeSlot() (Decision, bool) {
+	pinned := d.pinnedHost()
+	var best *hostView
+	for i := range d.hosts {
+		h := &d.hosts[i]
+		if h.closed != "" || h.noNew != "" || h.free() <= 0 {
+			d.note(h.Host.Name, nil, "slot", d.whyNoSlot(h))
+			continue
+		}
+		if best == nil || d.betterSlot(h, best, pinned) {
+			if best != nil {
+				d.note(best.Host.Name, nil, "slot", slots(best)+", "+h.Host.Name+" is preferred")
+			}
+			best = h
+			continue
+		}
+		d.note(h.Host.Name, nil, "slot", slots(h)+", "+best.Host.Name+" is preferred")
+	}
+	if best == nil {
+		return Decision{}, false
+	}
+	d.choose(best.Host.Name, nil, "slot", slots(best))
+	reason := fmt.Sprintf("a free slot on %s (%s)", best.Host.Name, slots(best))
+	if best.Host.Name == pinned {
+		reason += ", the caller's pinned host"
+	}
+	return Decision{Kind: Place, Host: best.Host.Name, Reason: reason}, true
+}
+
+func (d *decider) pinnedHost() string {
+	me, ok := d.id.Account()
+	if !ok {
+		return ""
+	}
+	for _, p := range d.policy.Pins {
+		if p.Account.Matches(me) {
+			return p.Host
+		}
+	}
+	return ""
+}
+
+// betterSlot reports whether a new session is better put on a than on b, which
+// comes first by name.
+func (d *decider) betterSlot(a, b *hostView, pinned string) bool {
+	if (a.Host.Name == pinned) != (b.Host.Name == pinned) {
+		return a.Host.Name == pinned
+	}
+	switch d.policy.Balance {
+	case FillFirst:
+		return a.free() < b.free()
+	case Weighted:
+		return a.used*weight(b) < b.used*weight(a) // a.used/weight(a) < b.used/weight(b)
+	}
+	return a.used < b.used
+}
+
+func weight(h *hostView) int { return max(1, h.Host.Weight) }
+
+func (d *decider) whyNoSlot(h *hostView) string {
+	switch {
+	case h.closed != "":
+		return h.closed
+	case h.noNew != "":
+		return h.noNew
+	}
+	return slots(h)
+}
+
+func slots(h *hostView) string { return fmt.Sprintf("%d of %d slots in use", h.used, h.limit) }
+
+func stateForPeople(h *hostView, s sessions.Session, now time.Time) string {
+	if ago, ok := h.Report.DisconnectedFor(s, now); ok {
+		return "disconnected " + short(ago) + " ago"
+	}
+	switch s.State {
+	case sessions.StateDisconnected:
+		return "disconnected"
+	case sessions.StateActive:
+		return "active"
+	}
+	return s.State.String()
+}
+
+// short prints a duration for people: seconds under two minutes, else minutes.
+func short(d time.Duration) string {
+	if d < 2*time.Minute {
+		return d.Round(time.Second).String()
+	}
+	d = d.Round(time.Minute)
+	if h := int(d.Hours()); h > 0 {
+		return fmt.Sprintf("%dh%02dm", h, int(d.Minutes())%60)
+	}
+	return fmt.Sprintf("%dm", int(d.Minutes()))
+}
