@@ -1,0 +1,276 @@
+// Package inventory keeps one watcher per host and publishes the newest picture
+// of the farm. Readers take an immutable snapshot with one atomic load; they are
+// never blocked and never see half a change.
+package inventory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/rdpbroker/rdpbroker/sessions"
+)
+
+// Watcher reads one host. Watch blocks until ctx ends or the host is lost, and
+// calls publish with a full report whenever it has one. A host that cannot be
+// read is an error, never an empty report. Watch is called again after an error.
+type Watcher interface {
+	Watch(ctx context.Context, h sessions.Host, publish func(sessions.Report)) error
+}
+
+// Refresher is what a Watcher may also be: it can be asked for a reading now.
+// Refresh does not block, and several requests may become one reading.
+type Refresher interface{ Refresh() }
+
+// retryLater is an error that knows how long a retry must wait: a refused
+// password must not be tried again at once, or the account gets locked out.
+type retryLater interface{ RetryAfter() time.Duration }
+
+// Entry is one host and how it is read.
+type Entry struct {
+	Host    sessions.Host
+	Watcher Watcher
+	// FreshFor is how old a reading may be for placements; 0 means DefaultFreshFor.
+	FreshFor time.Duration
+	// Same identifies the watcher's configuration: on Apply an entry with an equal
+	// value keeps its running watcher and its reading. Nil is never the same.
+	Same any
+}
+
+// DefaultFreshFor is the age up to which a reading is used for placements.
+const DefaultFreshFor = 60 * time.Second
+
+// Back-off after a watcher's error: doubled from first to last, with jitter.
+const (
+	firstRetry = 500 * time.Millisecond
+	lastRetry  = 30 * time.Second
+	// steady is how long a watcher must have run for its next error to be a first one.
+	steady = time.Minute
+)
+
+// Inventory watches the hosts. Make one with New and Run it.
+type Inventory struct {
+	log       *zap.Logger
+	onChange  func(*sessions.Snapshot)
+	snapshot  atomic.Pointer[sessions.Snapshot]
+	publishMu sync.Mutex // one publication at a time, so that onChange sees them in order
+
+	mu       sync.Mutex
+	ctx      context.Context // of Run; nil before it and after
+	watching map[string]*watched
+	wg       sync.WaitGroup
+}
+
+// watched is one host under watch. Its state is guarded by Inventory.mu.
+type watched struct {
+	entry Entry
+	state sessions.HostState
+	stop  context.CancelFunc // nil until Run
+	// again wakes a watcher that waits for its next try.
+	again chan struct{}
+}
+
+// New makes an inventory of entries. It starts nothing. onChange, if not nil, is
+// called with every new snapshot, in order, from the goroutine that read it; it
+// must not block for long.
+func New(entries []Entry, onChange func(*sessions.Snapshot), log *zap.Logger) *Inventory {
+	if log == nil {
+		log = zap.NewNop()
+	}
+	inv := &Inventory{log: log, onChange: onChange, watching: map[string]*watched{}}
+	for _, e := range entries {
+		inv.watching[e.Host.Name] = newWatched(e)
+	}
+	inv.snapshot.Store(inv.assemble())
+	return inv
+}
+
+func newWatched(e Entry) *watched {
+	if e.FreshFor == 0 {
+		e.FreshFor = DefaultFreshFor
+	}
+	return &watched{
+		entry: e,
+		state: sessions.HostState{Host: e.Host, FreshFor: e.FreshFor},
+		again: make(chan struct{}, 1),
+	}
+}
+
+// Snapshot is the newest picture of the farm, never nil.
+func (inv *Inventory) Snapshot() *sessions.Snapshot { return inv.snapshot.Load() }
+
+// Run watches until ctx ends, and returns when every watcher has returned.
+func (inv *Inventory) Run(ctx context.Context) error {
+	inv.mu.Lock()
+	inv.ctx = ctx
+	for _, w := range inv.watching {
+		inv.start(w)
+	}
+	inv.mu.Unlock()
+	inv.publish()
+
+	<-ctx.Done()
+	inv.mu.Lock()
+	inv.ctx = nil // Apply starts nothing from here on
+	inv.mu.Unlock()
+	inv.wg.Wait()
+	return nil
+}
+
+// Refresh asks for a reading of host now. It does not block.
+func (inv *Inventory) Refresh(host string) {
+	inv.mu.Lock()
+	w := inv.watching[host]
+	inv.mu.Unlock()
+	if w == nil {
+		return
+	}
+	if r, ok := w.entry.Watcher.(Refresher); ok {
+		r.Refresh()
+	}
+}
+
+// Retry ends the wait of a host whose watcher failed, so that it is tried at
+// once; for an operator's word that the cause is mended.
+func (inv *Inventory) Retry(host string) {
+	inv.mu.Lock()
+	w := inv.watching[host]
+	inv.mu.Unlock()
+	if w != nil {
+		select {
+		case w.again <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Apply changes what is watched: hosts that are gone are stopped, new ones
+// started, and those whose Entry.Same is unchanged keep their watcher and reading.
+func (inv *Inventory) Apply(entries []Entry) {
+	inv.mu.Lock()
+	next := make(map[string]*watched, len(entries))
+	for _, e := range entries {
+		old := inv.watching[e.Host.Name]
+		w := newWatched(e)
+		if old != nil && e.Same != nil && reflect.DeepEqual(old.entry.Same, e.Same) {
+			w.entry.Watcher = old.entry.Watcher
+			w.state.Report, w.state.Problem = old.state.Report, old.state.Problem
+			w.stop, w.again = old.stop, old.again
+			// The running goroutine finds its host by name, so it goes on with w.
+			delete(inv.watching, e.Host.Name)
+		}
+		next[e.Host.Name] = w
+	}
+	for _, gone := range inv.watching {
+		if gone.stop != nil {
+			gone.stop()
+		}
+	}
+	inv.watching = next
+	for _, w := range next {
+		if w.stop == nil && inv.ctx != nil {
+			inv.start(w)
+		}
+	}
+	inv.mu.Unlock()
+	inv.publish()
+}
+
+// start begins to watch w. The caller holds mu and has seen that Run is under way.
+func (inv *Inventory) start(w *watched) {
+	ctx, stop := context.WithCancel(inv.ctx)
+	w.stop = stop
+	inv.wg.Add(1)
+	go func() {
+		defer inv.wg.Done()
+		defer stop()
+		inv.watch(ctx, w.entry, w.again)
+	}()
+}
+
+// watch keeps one watcher running, with a growing and jittered pause after errors.
+func (inv *Inventory) watch(ctx context.Context, e Entry, again <-chan struct{}) {
+	name := e.Host.Name
+	pause := firstRetry
+	for {
+		began := time.Now()
+		err := e.Watcher.Watch(ctx, e.Host, func(r sessions.Report) { inv.report(ctx, name, r) })
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			err = errors.New("the watcher ended without a reason")
+		}
+		if time.Since(began) > steady {
+			pause = firstRetry
+		}
+		wait := pause/2 + rand.N(pause)
+		var later retryLater
+		if errors.As(err, &later) {
+			wait = max(wait, later.RetryAfter())
+		}
+		inv.log.Warn("host cannot be read", zap.String("host", name), zap.Error(err), zap.Duration("retry_in", wait))
+		inv.problem(ctx, name, err)
+		pause = min(2*pause, lastRetry)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		case <-again:
+		}
+	}
+}
+
+func (inv *Inventory) report(ctx context.Context, name string, r sessions.Report) {
+	inv.change(ctx, name, func(s *sessions.HostState) {
+		if s.Problem != "" || s.Report == nil {
+			inv.log.Info("host is read", zap.String("host", name), zap.String("source", r.Source), zap.Int("sessions", len(r.Sessions)))
+		}
+		s.Report, s.Problem = &r, ""
+	})
+}
+
+func (inv *Inventory) problem(ctx context.Context, name string, err error) {
+	inv.change(ctx, name, func(s *sessions.HostState) { s.Problem = fmt.Sprintf("%v", err) })
+}
+
+// change alters one host's state and publishes, unless the watcher that asks for
+// it has been stopped in the meantime.
+func (inv *Inventory) change(ctx context.Context, name string, alter func(*sessions.HostState)) {
+	inv.mu.Lock()
+	w := inv.watching[name]
+	if w == nil || ctx.Err() != nil {
+		inv.mu.Unlock()
+		return
+	}
+	alter(&w.state)
+	inv.mu.Unlock()
+	inv.publish()
+}
+
+func (inv *Inventory) publish() {
+	inv.publishMu.Lock()
+	defer inv.publishMu.Unlock()
+	inv.mu.Lock()
+	s := inv.assemble()
+	inv.mu.Unlock()
+	inv.snapshot.Store(s)
+	if inv.onChange != nil {
+		inv.onChange(s)
+	}
+}
+
+func (inv *Inventory) assemble() *sessions.Snapshot {
+	hosts := make([]sessions.HostState, 0, len(inv.watching))
+	for _, w := range inv.watching {
+		hosts = append(hosts, w.state)
+	}
+	return sessions.NewSnapshot(hosts)
+}

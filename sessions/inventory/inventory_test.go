@@ -1,0 +1,197 @@
+package inventory_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rdpbroker/rdpbroker/sessions"
+	"github.com/rdpbroker/rdpbroker/sessions/inventory"
+)
+
+type watcher struct {
+	watch   func(ctx context.Context, h sessions.Host, publish func(sessions.Report)) error
+	refresh func()
+}
+
+func (w watcher) Watch(ctx context.Context, h sessions.Host, publish func(sessions.Report)) error {
+	return w.watch(ctx, h, publish)
+}
+
+func (w watcher) Refresh() { w.refresh() }
+
+func host(name string) sessions.Host { return sessions.Host{Name: name, Farm: "office"} }
+
+// run starts inv and returns what stops it and waits for it.
+func run(t *testing.T, inv *inventory.Inventory) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- inv.Run(ctx) }()
+	return func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestASnapshotHasEveryHostFromTheStart(t *testing.T) {
+	inv := inventory.New([]inventory.Entry{{Host: host("b")}, {Host: host("a")}}, nil, nil)
+	s := inv.Snapshot()
+	if len(s.Hosts) != 2 || s.Hosts[0].Host.Name != "a" || s.Host("b").Fresh(time.Now()) {
+		t.Errorf("got %+v", s.Hosts)
+	}
+}
+
+func TestAFailingHostKeepsItsReadingAndIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var tries []time.Time
+		w := watcher{watch: func(ctx context.Context, _ sessions.Host, publish func(sessions.Report)) error {
+			tries = append(tries, time.Now())
+			if len(tries) == 1 {
+				publish(sessions.Report{ReadAt: time.Now(), Source: "test"})
+			}
+			return fmt.Errorf("try %d failed", len(tries))
+		}}
+		inv := inventory.New([]inventory.Entry{{Host: host("a"), Watcher: w, FreshFor: 10 * time.Second}}, nil, nil)
+		stop := run(t, inv)
+		time.Sleep(5 * time.Minute)
+		stop()
+
+		h := inv.Snapshot().Host("a")
+		if h.Report == nil || h.Report.Source != "test" {
+			t.Error("the reading of a host that failed later must be kept")
+		}
+		if h.Fresh(time.Now()) {
+			t.Error("a reading of five minutes ago counts as fresh")
+		}
+		if h.Problem == "" {
+			t.Error("the problem is not shown")
+		}
+		if n := len(tries); n < 9 || n > 25 {
+			t.Errorf("%d tries in five minutes: the pause must grow to about 30 s and stay there", n)
+		}
+		for i := 1; i < len(tries); i++ {
+			if gap := tries[i].Sub(tries[i-1]); gap < 250*time.Millisecond || gap > 45*time.Second {
+				t.Errorf("pause %d was %s", i, gap)
+			}
+		}
+	})
+}
+
+type lockedOut struct{}
+
+func (lockedOut) Error() string             { return "401" }
+func (lockedOut) RetryAfter() time.Duration { return time.Hour }
+
+func TestARefusedPasswordIsNotTriedAgainSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var tries atomic.Int32
+		w := watcher{watch: func(context.Context, sessions.Host, func(sessions.Report)) error {
+			tries.Add(1)
+			return fmt.Errorf("listing: %w", lockedOut{})
+		}}
+		inv := inventory.New([]inventory.Entry{{Host: host("a"), Watcher: w}}, nil, nil)
+		stop := run(t, inv)
+		defer stop()
+		time.Sleep(30 * time.Minute)
+		if n := tries.Load(); n != 1 {
+			t.Errorf("%d tries within half an hour", n)
+		}
+		inv.Retry("a")
+		synctest.Wait()
+		if n := tries.Load(); n != 2 {
+			t.Errorf("%d tries after Retry", n)
+		}
+	})
+}
+
+func TestApplyKeepsWhatIsTheSame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		started, ended := map[string]int{}, map[string]int{}
+		entry := func(name string, same any, slots int) inventory.Entry {
+			h := host(name)
+			h.Slots = slots
+			return inventory.Entry{Host: h, Same: same, Watcher: watcher{watch: func(ctx context.Context, _ sessions.Host, publish func(sessions.Report)) error {
+				mu.Lock()
+				started[name]++
+				mu.Unlock()
+				publish(sessions.Report{ReadAt: time.Now(), Source: fmt.Sprint(same)})
+				<-ctx.Done()
+				mu.Lock()
+				ended[name]++
+				mu.Unlock()
+				return ctx.Err()
+			}}}
+		}
+		inv := inventory.New([]inventory.Entry{entry("kept", 1, 2), entry("changed", 1, 2), entry("gone", 1, 2)}, nil, nil)
+		stop := run(t, inv)
+		synctest.Wait()
+
+		inv.Apply([]inventory.Entry{entry("kept", 1, 5), entry("changed", 2, 2), entry("new", 1, 2)})
+		synctest.Wait()
+		s := inv.Snapshot()
+		if s.Host("gone") != nil || s.Host("new").Report == nil || s.Host("changed").Report.Source != "2" {
+			t.Errorf("got %+v", s.Hosts)
+		}
+		if k := s.Host("kept"); k.Report == nil || k.Limit() != 5 {
+			t.Errorf("the kept host: %+v", k)
+		}
+		mu.Lock()
+		if started["kept"] != 1 || started["changed"] != 2 || ended["gone"] != 1 || ended["kept"] != 0 {
+			t.Errorf("started %v, ended %v", started, ended)
+		}
+		mu.Unlock()
+		stop()
+		mu.Lock()
+		defer mu.Unlock()
+		for name, n := range started {
+			if ended[name] != n {
+				t.Errorf("%s: started %d, ended %d", name, n, ended[name])
+			}
+		}
+	})
+}
+
+func TestSnapshotsArriveInOrderAndRefreshReachesTheWatcher(t *testing.T) {
+	asked := make(chan struct{}, 1)
+	pub := make(chan func(sessions.Report), 1)
+	w := watcher{
+		watch: func(ctx context.Context, _ sessions.Host, publish func(sessions.Report)) error {
+			pub <- publish
+			<-ctx.Done()
+			return errors.New("over")
+		},
+		refresh: func() { asked <- struct{}{} },
+	}
+	var seen []int
+	inv := inventory.New([]inventory.Entry{{Host: host("a"), Watcher: w}}, func(s *sessions.Snapshot) {
+		if r := s.Host("a").Report; r != nil {
+			seen = append(seen, r.Limit)
+		}
+	}, nil)
+	stop := run(t, inv)
+	publish := <-pub
+	for i := range 100 {
+		publish(sessions.Report{Limit: i + 1})
+	}
+	inv.Refresh("a")
+	<-asked
+	inv.Refresh("nobody") // an unknown host is no error
+	stop()
+	for i, n := range seen {
+		if i > 0 && n < seen[i-1] {
+			t.Fatalf("out of order at %d: %v", i, seen)
+		}
+	}
+	if len(seen) < 100 {
+		t.Errorf("saw %d snapshots", len(seen))
+	}
+}
