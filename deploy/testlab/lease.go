@@ -1,0 +1,45 @@
+package testlab
+
+import (
+	"fmt"
+	"net"
+	"os"
+)
+
+// Where the numbers of a lease begin. All ports stay below the kernel's range
+// for outgoing connections, which begins at 32768, so that nobody takes one by
+// accident: guards 13100+, sesman 13350+, VNC 6000 to 10000.
+const (
+	leases           = 200
+	displaysPerLease = 20
+	firstDisplay     = 100
+	firstGuardPort   = 13100
+	firstSesmanPort  = 13350
+	firstVNCPort     = 5900 // of display 0
+)
+
+// lease is one xrdp host's share of what all hosts on the machine draw from.
+// It is held as long as the guard's port is bound, so the kernel ends it with
+// the process, and no other test program can hold the same one.
+type lease struct {
+	n     int
+	guard net.Listener
+}
+
+// takeLease takes a free lease. The search begins at a place of this process's
+// own, so that a lease is not used again at once.
+func takeLease() (*lease, error) {
+	for i := range leases {
+		n := (os.Getpid()*7 + i) % leases
+		guard, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", firstGuardPort+n))
+		if err == nil {
+			return &lease{n: n, guard: guard}, nil
+		}
+	}
+	return nil, fmt.Errorf("all %d leases for xrdp hosts are taken", leases)
+}
+
+func (l *lease) ip() string       { return fmt.Sprintf("127.77.%d.1", l.n) }
+func (l *lease) sesmanPort() int  { return firstSesmanPort + l.n }
+func (l *lease) displayBase() int { return firstDisplay + displaysPerLease*l.n }
+func (l *lease) release()         { l.guard.Close() }
