@@ -110,8 +110,10 @@ type View struct {
 	Claims []Claim
 	// Unreachable are hosts that could not be dialled lately, and why.
 	Unreachable map[string]string
-	// Untouchable are sessions that must not be victims now, and why: being logged
-	// off already, refused by their host, kept by an operator.
+	// Leaving are sessions that were told to log off and are not gone yet.
+	Leaving map[sessions.Ref]bool
+	// Untouchable are sessions that must not be victims now, and why: refused by
+	// their host, stuck, kept by an operator.
 	Untouchable map[sessions.Ref]string
 	// EvictionsByHost are the evictions within the last hour.
 	EvictionsByHost map[string]int

@@ -134,14 +134,14 @@ func (d *decider) spared(h *hostView, s sessions.Session) (since time.Duration, 
 	if d.pinned(s.Account, h.Host.Name) {
 		return 0, "pinned to this host"
 	}
+	if d.leaving(h, s) {
+		return 0, "already being logged off"
+	}
 	ref := sessions.RefOf(h.Host.Name, s)
 	if why := d.view.Untouchable[ref]; why != "" {
 		return 0, why
 	}
 	for _, c := range d.view.Claims {
-		if c.Victim != nil && *c.Victim == ref {
-			return 0, "already being logged off for somebody else"
-		}
 		if c.Own != nil && *c.Own == ref || !c.Confirmed && c.Account.Matches(s.Account) {
 			return 0, "its user is on the way back"
 		}

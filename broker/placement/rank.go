@@ -112,6 +112,9 @@ func (d *decider) bestOwn(h *hostView) *sessions.Session {
 
 func (d *decider) leaving(h *hostView, s sessions.Session) bool {
 	ref := sessions.RefOf(h.Host.Name, s)
+	if d.view.Leaving[ref] {
+		return true
+	}
 	for _, c := range d.view.Claims {
 		if c.Victim != nil && *c.Victim == ref {
 			return true

@@ -1,0 +1,210 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/rdpbroker/rdpbroker/broker/audit"
+	"github.com/rdpbroker/rdpbroker/broker/placement"
+	"github.com/rdpbroker/rdpbroker/sessions"
+)
+
+// RefusedError says that a caller got no slot. It is for operators: the client
+// sees a closed connection.
+type RefusedError struct {
+	// Decision is the last one made, with every host and why it would not do.
+	Decision placement.Decision
+	// Waited is how long the caller waited.
+	Waited time.Duration
+}
+
+func (e *RefusedError) Error() string {
+	if e.Waited == 0 {
+		return e.Decision.Reason
+	}
+	return fmt.Sprintf("waited %s: %s", e.Waited.Round(time.Second), e.Decision.Reason)
+}
+
+// ErrClosed says that the broker is shutting down.
+var ErrClosed = errors.New("the broker is shutting down")
+
+// Assignment is one connection's handle on its reservation. Whoever got it from
+// Admit must close it exactly as the connection ends; closing twice is harmless.
+type Assignment struct {
+	// Host is where to connect.
+	Host sessions.Host
+	// Reservation is the number that joins the connections of one logon.
+	Reservation uint64
+	// Decision is why.
+	Decision placement.Decision
+
+	close func(dialErr error)
+}
+
+// Close ends the connection's hold on the reservation. dialErr is why the host
+// could not be reached, nil if it was: after a failed dial the host is left
+// alone for a while and the slot is given back at once.
+func (a *Assignment) Close(dialErr error) { a.close(dialErr) }
+
+// waiter is one call of Admit that has no slot yet.
+type waiter struct {
+	id      sessions.Identity
+	since   time.Time
+	granted chan *logon // receives once, when the queue serves it
+	last    placement.Decision
+}
+
+// Admit finds a host for the caller id in farm. It blocks while a victim is being
+// logged off, and while the caller waits in the farm's queue. If ctx ends, the
+// caller gives up its place and the error is ctx's. The error is *RefusedError if
+// there was no slot, ErrClosed while shutting down.
+//
+// Connections of the same caller share one reservation and get the same host.
+func (b *Broker) Admit(ctx context.Context, farmName string, id sessions.Identity) (*Assignment, error) {
+	w := &waiter{id: id, since: time.Now(), granted: make(chan *logon, 1)}
+	var patience <-chan time.Time // starts when there is something to wait for
+	for {
+		l, err := b.joinOrQueue(farmName, w)
+		if err != nil {
+			return nil, err
+		}
+		if patience == nil && l == nil {
+			t := time.NewTimer(b.wait(farmName))
+			defer t.Stop()
+			patience = t.C
+		}
+		if l == nil {
+			if l, err = b.inQueue(ctx, farmName, w, patience); err != nil {
+				return nil, err
+			}
+		}
+		err = b.roomMade(ctx, l)
+		if err == nil {
+			return b.assign(l), nil
+		}
+		b.leave(l, nil)
+		if ctx.Err() != nil || errors.Is(err, ErrClosed) {
+			return nil, err
+		}
+		// The victim would not go: decide anew, without that victim.
+	}
+}
+
+func (b *Broker) wait(farmName string) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.config.Farms[farmName].Wait
+}
+
+// joinOrQueue gives w the reservation that its caller holds already, or a new
+// one; or puts it into the queue and returns nil.
+func (b *Broker) joinOrQueue(farmName string, w *waiter) (*logon, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, ErrClosed
+	}
+	now := time.Now()
+	f := b.farm(farmName)
+	if l := b.shared(f, w.id, now); l != nil {
+		l.join()
+		return l, nil
+	}
+	b.pump(f, now) // nobody overtakes those who wait
+	l := b.reserve(f, w, now)
+	if l != nil {
+		l.join()
+		return l, nil
+	}
+	if w.last.Kind == placement.Refuse || b.settings(farmName).Wait <= 0 {
+		return nil, b.refuse(f, w, now)
+	}
+	b.record(audit.Record{Time: now, Event: audit.Decided, Farm: f.name, Identity: w.id, Decision: w.last})
+	b.enqueue(f, w)
+	return nil, nil
+}
+
+// inQueue waits until the queue serves w.
+func (b *Broker) inQueue(ctx context.Context, farmName string, w *waiter, patience <-chan time.Time) (*logon, error) {
+	select {
+	case l := <-w.granted:
+		return l, nil
+	case <-ctx.Done():
+	case <-patience:
+	case <-b.closing:
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	f := b.farm(farmName)
+	if !f.dequeue(w) { // served at the very moment
+		l := <-w.granted
+		if ctx.Err() == nil && !b.closed {
+			return l, nil
+		}
+		b.part(l, now)
+	}
+	switch {
+	case b.closed:
+		return nil, ErrClosed
+	case ctx.Err() != nil:
+		b.record(audit.Record{Time: now, Event: audit.Left, Farm: f.name, Identity: w.id, Decision: w.last, Took: now.Sub(w.since)})
+		return nil, ctx.Err()
+	}
+	return nil, b.refuse(f, w, now)
+}
+
+// refuse records that w got nothing, and why. The caller holds mu.
+func (b *Broker) refuse(f *farm, w *waiter, now time.Time) error {
+	err := &RefusedError{Decision: w.last, Waited: now.Sub(w.since)}
+	b.record(audit.Record{Time: now, Event: audit.Refused, Farm: f.name, Identity: w.id, Decision: w.last, Took: err.Waited})
+	return err
+}
+
+// roomMade waits until l's slot is free, if somebody is being logged off for it.
+func (b *Broker) roomMade(ctx context.Context, l *logon) error {
+	select {
+	case <-l.ready:
+		return l.failed
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-b.closing:
+		return ErrClosed
+	}
+}
+
+func (b *Broker) assign(l *logon) *Assignment {
+	a := &Assignment{Host: l.host, Reservation: l.res.ID, Decision: l.res.Decision}
+	closed := make(chan struct{}, 1) // holds a value once it is closed
+	a.close = func(dialErr error) {
+		select {
+		case closed <- struct{}{}:
+			b.leave(l, dialErr)
+		default:
+		}
+	}
+	return a
+}
+
+// leave ends one connection's part in l.
+func (b *Broker) leave(l *logon, dialErr error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	if dialErr != nil {
+		b.unreachable[l.host.Name] = hostMark{why: dialErr.Error(), until: now.Add(hostPause)}
+		b.drop(l)
+	}
+	b.part(l, now)
+	b.deps.Refresh(l.host.Name)
+	b.pump(b.farm(l.res.Farm), now)
+}
+
+func (b *Broker) record(r audit.Record) {
+	if f, ok := b.config.Farms[r.Farm]; ok {
+		r.Mode = f.Policy.Eviction.Mode.String()
+	}
+	b.deps.Record(r)
+}

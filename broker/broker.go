@@ -1,0 +1,238 @@
+// Package broker carries decisions out: it decides where a caller goes, reserves
+// the slot, has a victim logged off where that is the decision, lets callers wait
+// in a fair queue, and hands out an Assignment for each connection.
+package broker
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/rdpbroker/rdpbroker/broker/audit"
+	"github.com/rdpbroker/rdpbroker/broker/ledger"
+	"github.com/rdpbroker/rdpbroker/broker/placement"
+	"github.com/rdpbroker/rdpbroker/sessions"
+)
+
+// Evictor logs one session off one host by compare-and-evict: it succeeds only
+// if the session is still exactly the one described, and returns when it is gone.
+//
+// The error is nil if the session is gone, *sessions.RefusedError if nothing was
+// touched, *sessions.StuckError if it was told to go and is still there when ctx
+// ends; after any other error the outcome is not known.
+type Evictor interface {
+	Evict(ctx context.Context, h sessions.Host, victim sessions.Session) error
+}
+
+// Ledger keeps reservations; see package ledger for the contract.
+type Ledger interface {
+	List(ctx context.Context, farm string, now time.Time) ([]ledger.Reservation, uint64, error)
+	Reserve(ctx context.Context, r ledger.Reservation, version uint64) (ledger.Reservation, error)
+	Update(ctx context.Context, r ledger.Reservation) (bool, error)
+	Release(ctx context.Context, r ledger.Reservation) error
+}
+
+// Deps are what a Broker works with. Ledger is required.
+type Deps struct {
+	Ledger Ledger
+	// Evictor returns what logs sessions off the named host; nil if nothing can.
+	Evictor func(host string) Evictor
+	// Refresh asks for a reading of a host now. It must not block.
+	Refresh func(host string)
+	// Record is told of every event, in order. It must not block and must not call
+	// the Broker.
+	Record func(audit.Record)
+	// Learn is told whom a client address turned out to be.
+	Learn func(client netip.Addr, a sessions.Account)
+}
+
+// Config is how the farms want to be run. It is immutable; SetConfig swaps it.
+type Config struct {
+	// Farms by name.
+	Farms map[string]Farm
+}
+
+// Farm is one farm's settings.
+type Farm struct {
+	Policy placement.Policy
+	// Wait is how long a caller waits for a slot; 0: not at all.
+	Wait time.Duration
+	// Reservation is how long a slot stays promised to a caller whose session does
+	// not appear; 0 means DefaultReservation.
+	Reservation time.Duration
+	// SoftLimit is how long a logoff may take before the next victim is chosen; 0
+	// means DefaultSoftLimit.
+	SoftLimit time.Duration
+	// HardLimit is when a session that was told to log off counts as stuck; 0
+	// means DefaultHardLimit.
+	HardLimit time.Duration
+	// PerClient bounds the reservations that one client address may hold while
+	// their sessions have not appeared, so that nobody fills a farm with names; 0
+	// means DefaultPerClient. Trusted clients are exempt.
+	PerClient int
+}
+
+// Defaults of Farm.
+const (
+	DefaultReservation = 90 * time.Second
+	DefaultSoftLimit   = 60 * time.Second
+	DefaultHardLimit   = 300 * time.Second
+	DefaultPerClient   = 16
+)
+
+const (
+	// linger is how long a reservation outlives the last connection of its logon:
+	// clients open several in a row, and come back after a password prompt.
+	linger = 15 * time.Second
+	// hostPause is how long a host that could not be dialled is left alone.
+	hostPause = 5 * time.Second
+	// maxRaces is how often a decision is made anew when another broker was faster.
+	maxRaces = 3
+	// recheck is how often waiting callers are looked at without an event, because
+	// time alone changes decisions (min_disconnected, expiries).
+	recheck = time.Second
+	// ceilingWindow is the time over which eviction ceilings count.
+	ceilingWindow = time.Hour
+)
+
+// Broker admits callers. Make one with New, feed it with Observe, and Run it.
+type Broker struct {
+	deps Deps
+
+	closing chan struct{} // closed when Run ends
+	work    sync.WaitGroup
+
+	// mu guards everything below. It is never held while waiting for the network;
+	// the ledger of a single broker is memory.
+	mu          sync.Mutex
+	closed      bool
+	config      Config
+	snapshot    *sessions.Snapshot
+	farms       map[string]*farm
+	unreachable map[string]hostMark
+	leaving     map[sessions.Ref]bool
+	untouchable map[sessions.Ref]sessionMark
+	evictions   []evictionStamp
+}
+
+// farm is the state of one farm in this broker.
+type farm struct {
+	name   string
+	logons map[string]*logon // by reservation key
+	queue  []*waiter         // first come, first served
+	tick   *time.Timer       // looks at the queue again; nil when nobody waits
+}
+
+type hostMark struct {
+	why   string
+	until time.Time
+}
+
+// sessionMark keeps a session from being chosen until a reading made after
+// `until` shows it again; a zero until means as long as it exists.
+type sessionMark struct {
+	why   string
+	until time.Time
+}
+
+type evictionStamp struct {
+	host   string
+	client netip.Addr
+	at     time.Time
+}
+
+// New makes a Broker. It starts nothing.
+func New(cfg Config, deps Deps) *Broker {
+	if deps.Evictor == nil {
+		deps.Evictor = func(string) Evictor { return nil }
+	}
+	if deps.Refresh == nil {
+		deps.Refresh = func(string) {}
+	}
+	if deps.Record == nil {
+		deps.Record = func(audit.Record) {}
+	}
+	if deps.Learn == nil {
+		deps.Learn = func(netip.Addr, sessions.Account) {}
+	}
+	return &Broker{
+		deps:        deps,
+		closing:     make(chan struct{}),
+		config:      cfg,
+		snapshot:    sessions.NewSnapshot(nil),
+		farms:       map[string]*farm{},
+		unreachable: map[string]hostMark{},
+		leaving:     map[sessions.Ref]bool{},
+		untouchable: map[sessions.Ref]sessionMark{},
+	}
+}
+
+// Run returns when ctx has ended, waiting callers have been turned away, and
+// logoffs under way have been let go of. (A session that was already told to log
+// off still goes.)
+func (b *Broker) Run(ctx context.Context) error {
+	<-ctx.Done()
+	b.mu.Lock()
+	if !b.closed {
+		b.closed = true
+		close(b.closing)
+	}
+	for _, f := range b.farms {
+		if f.tick != nil {
+			f.tick.Stop()
+		}
+		for _, l := range f.logons {
+			l.stopIdle()
+		}
+	}
+	b.mu.Unlock()
+	b.work.Wait()
+	return nil
+}
+
+// SetConfig swaps the configuration. Reservations and the queue stay.
+func (b *Broker) SetConfig(cfg Config) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.config = cfg
+	b.pumpAll(time.Now())
+}
+
+// Observe takes a new picture of the farm: reservations whose session has
+// appeared are confirmed, and whoever waits is looked at again.
+func (b *Broker) Observe(s *sessions.Snapshot) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	b.snapshot = s
+	b.confirm(now)
+	b.forgetMarks()
+	b.pumpAll(now)
+}
+
+func (b *Broker) farm(name string) *farm {
+	f := b.farms[name]
+	if f == nil {
+		f = &farm{name: name, logons: map[string]*logon{}}
+		b.farms[name] = f
+	}
+	return f
+}
+
+func (b *Broker) settings(farm string) Farm {
+	c := b.config.Farms[farm]
+	if c.Reservation == 0 {
+		c.Reservation = DefaultReservation
+	}
+	if c.SoftLimit == 0 {
+		c.SoftLimit = DefaultSoftLimit
+	}
+	if c.HardLimit == 0 {
+		c.HardLimit = DefaultHardLimit
+	}
+	if c.PerClient == 0 {
+		c.PerClient = DefaultPerClient
+	}
+	return c
+}

@@ -1,0 +1,89 @@
+package broker
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/rdpbroker/rdpbroker/broker/audit"
+	"github.com/rdpbroker/rdpbroker/broker/placement"
+	"github.com/rdpbroker/rdpbroker/sessions"
+)
+
+// confirm finds the sessions of those who were sent to a host. From then on the
+// session itself holds the slot. The caller holds mu.
+func (b *Broker) confirm(now time.Time) {
+	for _, f := range b.farms {
+		taken := map[sessions.Ref]bool{}
+		for _, l := range f.logons {
+			if l.res.Seen != nil {
+				taken[*l.res.Seen] = true
+			}
+		}
+		for _, l := range f.inOrder() {
+			if l.res.Seen != nil || !isClosed(l.ready) || l.failed != nil {
+				continue
+			}
+			s, ok := b.arrived(l, taken)
+			if !ok {
+				continue
+			}
+			ref := sessions.RefOf(l.host.Name, s)
+			taken[ref] = true
+			l.res.Seen = &ref
+			// Lost with the reservation, if that has expired: the session is there.
+			_, _ = b.deps.Ledger.Update(context.Background(), l.res)
+			b.deps.Learn(l.res.Client, s.Account)
+			b.record(audit.Record{
+				Time: now, Event: audit.Confirmed, Farm: f.name, Reservation: l.res.ID,
+				Identity: l.id, Decision: l.res.Decision, Account: s.Account, Took: now.Sub(l.res.MadeAt),
+			})
+			if l.conns == 0 {
+				b.drop(l)
+			}
+		}
+	}
+}
+
+// inOrder are f's logons, those with a name first, then by number: whoever is
+// known takes their own session before it can be taken for somebody else's.
+func (f *farm) inOrder() []*logon {
+	ls := make([]*logon, 0, len(f.logons))
+	for _, l := range f.logons {
+		ls = append(ls, l)
+	}
+	slices.SortFunc(ls, func(a, b *logon) int {
+		if aNamed, bNamed := !a.res.Account.IsZero(), !b.res.Account.IsZero(); aNamed != bNamed {
+			if aNamed {
+				return -1
+			}
+			return 1
+		}
+		return int(int64(a.res.ID) - int64(b.res.ID))
+	})
+	return ls
+}
+
+// arrived is the session that l's caller got, if the newest reading shows it.
+func (b *Broker) arrived(l *logon, taken map[sessions.Ref]bool) (sessions.Session, bool) {
+	h := b.snapshot.Host(l.host.Name)
+	if h == nil || h.Report == nil || !h.Report.ReadAt.After(l.res.MadeAt) {
+		return sessions.Session{}, false
+	}
+	if own := l.res.Decision.Own; own != nil {
+		s, ok := b.snapshot.Find(*own)
+		// A takeover's session was active before: it tells nothing new, and needs no slot.
+		back := s.State == sessions.StateActive && l.res.Decision.Kind == placement.Reconnect
+		return s, ok && back
+	}
+	for _, s := range h.Report.Sessions {
+		ref := sessions.RefOf(l.host.Name, s)
+		if !s.HasUser() || taken[ref] || slices.Contains(l.res.Baseline, ref) {
+			continue
+		}
+		if l.res.Account.IsZero() || l.res.Account.Matches(s.Account) {
+			return s, true
+		}
+	}
+	return sessions.Session{}, false
+}

@@ -1,0 +1,186 @@
+// Package identity turns what a connection request says into an Identity with a
+// confidence. The cookie is a hint: cut to 9 bytes by mstsc, perhaps DOM\us, a
+// UPN, a marshalled certificate, stale, or absent; and it is sent before anybody
+// has shown a password.
+package identity
+
+import (
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/expirable"
+
+	"github.com/rdpbroker/rdpbroker/sessions"
+)
+
+// CutLength is the length to which Microsoft's clients cut the cookie
+// ([MS-RDPBCGR] appendix A, note on 3.2.5.3.1). A cookie of exactly this many
+// bytes may be the beginning of a longer name.
+const CutLength = 9
+
+// Hint is what one connection says of its caller.
+type Hint struct {
+	// Client is where it comes from.
+	Client netip.Addr
+	// Cookie is the IDENTIFIER of "Cookie: mstshash=", raw and untrusted.
+	Cookie string
+	// HostToken is the address of an "msts=" routing token, invalid if there is none.
+	HostToken netip.AddrPort
+}
+
+// Directory is what the operator told of the people. It is immutable.
+type Directory struct {
+	// Users are known accounts, whether or not they have ever had a session.
+	Users []sessions.Account
+	// Aliases are other names of accounts, keys in lower case.
+	Aliases map[string]sessions.Account
+	// UPNSuffixes maps DNS suffixes, in lower case, to NetBIOS domains.
+	UPNSuffixes map[string]string
+	// Clients is the static map of thin clients' addresses.
+	Clients map[netip.Addr]sessions.Account
+	// Trusted are networks of clients for which any confidence will do.
+	Trusted []netip.Prefix
+}
+
+// Memory bounds what a Resolver remembers of addresses.
+type Memory struct {
+	// Entries is how many; 0 means 10,000.
+	Entries int
+	// For is how long since it was learned; 0 means 30 days.
+	For time.Duration
+}
+
+// Resolver knows people. Its methods may be called from any goroutine.
+type Resolver struct {
+	dir     Directory
+	learned *expirable.LRU[netip.Addr, sessions.Account]
+}
+
+// NewResolver makes a Resolver over dir with an empty memory. (The cache that
+// holds the memory keeps a goroutine of its own for as long as the process lives.)
+func NewResolver(dir Directory, mem Memory) *Resolver {
+	if mem.Entries == 0 {
+		mem.Entries = 10_000
+	}
+	if mem.For == 0 {
+		mem.For = 30 * 24 * time.Hour
+	}
+	return &Resolver{dir: dir, learned: expirable.NewLRU[netip.Addr, sessions.Account](mem.Entries, nil, mem.For)}
+}
+
+// WithDirectory is a Resolver over dir that shares r's memory; for a reload.
+func (r *Resolver) WithDirectory(dir Directory) *Resolver {
+	return &Resolver{dir: dir, learned: r.learned}
+}
+
+// Learn remembers that client turned out to be a.
+func (r *Resolver) Learn(client netip.Addr, a sessions.Account) {
+	if client.IsValid() && !a.IsZero() {
+		r.learned.Add(client.Unmap(), a)
+	}
+}
+
+// Resolve says who h may be, given the accounts that snap shows.
+func (r *Resolver) Resolve(h Hint, snap *sessions.Snapshot) sessions.Identity {
+	id := sessions.Identity{Client: h.Client.Unmap()}
+	id.Trusted = r.trusted(id.Client)
+	id.Host = hostOf(h.HostToken, snap)
+
+	name := strings.TrimSpace(h.Cookie)
+	id.Said = printable(name)
+	// "@@B…" is a marshalled certificate reference (CredMarshalCredential), the
+	// first bytes of a hash: it names nobody.
+	if name != "" && !strings.HasPrefix(name, "@@") {
+		// Even if the name is nobody's: the address must not speak for somebody else.
+		r.byName(&id, name, len(h.Cookie) == CutLength, snap)
+		return id
+	}
+	r.byAddress(&id, snap)
+	return id
+}
+
+// byName fills id from the name that a cookie gave.
+func (r *Resolver) byName(id *sessions.Identity, name string, cut bool, snap *sessions.Snapshot) {
+	id.Confidence = sessions.ConfidenceName
+	if a, ok := r.dir.Aliases[strings.ToLower(name)]; ok {
+		id.Accounts, id.Known = []sessions.Account{a}, true
+		return
+	}
+	known := r.known(snap)
+	if cut {
+		id.Confidence = sessions.ConfidencePrefix
+		id.Accounts = known.withPrefix(name)
+	} else {
+		id.Accounts = known.named(r.parse(name))
+	}
+	id.Known = len(id.Accounts) == 1
+	if len(id.Accounts) == 0 && !cut {
+		id.Accounts = []sessions.Account{r.parse(name)}
+	}
+}
+
+// byAddress fills id from the static map, else from memory.
+func (r *Resolver) byAddress(id *sessions.Identity, snap *sessions.Snapshot) {
+	a, ok := r.dir.Clients[id.Client]
+	if !ok {
+		a, ok = r.learned.Get(id.Client)
+	}
+	if ok {
+		id.Confidence = sessions.ConfidenceAddress
+		id.Accounts, id.Known = []sessions.Account{a}, true
+	}
+}
+
+// parse reads a whole name. A UPN's suffix need not be the name of a domain:
+// what the operator has not mapped is left open unless it looks like a DNS name
+// that an account's domain can be compared with.
+func (r *Resolver) parse(name string) sessions.Account {
+	a := sessions.ParseAccount(name)
+	if d, ok := r.dir.UPNSuffixes[strings.ToLower(a.Domain)]; ok {
+		a.Domain = d
+	}
+	return a
+}
+
+func (r *Resolver) trusted(client netip.Addr) bool {
+	for _, p := range r.dir.Trusted {
+		if p.Contains(client) {
+			return true
+		}
+	}
+	return false
+}
+
+// hostOf is the name of the configured host at token's address. A client's token
+// that names any other address is not honoured: the broker is no open relay.
+func hostOf(token netip.AddrPort, snap *sessions.Snapshot) string {
+	if !token.IsValid() {
+		return ""
+	}
+	for i := range snap.Hosts {
+		h := &snap.Hosts[i].Host
+		if ap, err := netip.ParseAddrPort(h.Addr); err == nil && ap == token {
+			return h.Name
+		}
+	}
+	return ""
+}
+
+// printable is name for people: bounded, and without bytes that a terminal or a
+// log would act on.
+func printable(name string) string {
+	const most = 64
+	var b strings.Builder
+	for _, c := range name { // a byte that is no UTF-8 comes as U+FFFD
+		if b.Len() >= most {
+			b.WriteString("…")
+			break
+		}
+		if c < 0x20 || c == 0x7f || c >= 0x80 && c < 0xa0 {
+			c = '·'
+		}
+		b.WriteRune(c)
+	}
+	return b.String()
+}

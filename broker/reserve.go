@@ -1,0 +1,237 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/rdpbroker/rdpbroker/broker/audit"
+	"github.com/rdpbroker/rdpbroker/broker/ledger"
+	"github.com/rdpbroker/rdpbroker/broker/placement"
+	"github.com/rdpbroker/rdpbroker/sessions"
+)
+
+// logon is a reservation with the connections that share it. Broker.mu guards it.
+type logon struct {
+	res  ledger.Reservation
+	host sessions.Host
+	id   sessions.Identity
+	// ready is closed when the slot may be used, or will not be: see failed.
+	ready chan struct{}
+	// failed, set before ready is closed, is why no room could be made.
+	failed error
+	conns  int
+	idle   *time.Timer // releases it some time after the last connection
+}
+
+func (l *logon) join() {
+	l.conns++
+	l.stopIdle()
+}
+
+func (l *logon) stopIdle() {
+	if l.idle != nil {
+		l.idle.Stop()
+		l.idle = nil
+	}
+}
+
+// shared is the live logon that a connection of id belongs to, or nil. The caller
+// holds mu.
+func (b *Broker) shared(f *farm, id sessions.Identity, now time.Time) *logon {
+	l := f.logons[id.Key()]
+	if l == nil {
+		return nil
+	}
+	if !now.Before(l.res.ExpiresAt) || l.failed != nil {
+		b.drop(l)
+		return nil
+	}
+	if _, down := b.unreachable[l.host.Name]; down && b.hostDown(l.host.Name, now) != "" {
+		return nil
+	}
+	// One address behind which nobody gave a name may be many people: only
+	// connections that follow one another are taken for one logon.
+	if _, exact := id.Account(); !exact && id.Said == "" && l.conns > 0 {
+		return nil
+	}
+	return l
+}
+
+// reserve decides for w and reserves what was decided. It returns nil if w has to
+// wait; w.last tells why. The caller holds mu.
+func (b *Broker) reserve(f *farm, w *waiter, now time.Time) *logon {
+	key := f.freeKey(w.id)
+	for range maxRaces {
+		view, version, err := b.view(f, w.id, key, now)
+		if err != nil {
+			w.last = placement.Decision{Kind: placement.WaitForSlot, Reason: err.Error()}
+			return nil
+		}
+		settings := b.settings(f.name)
+		if why := b.tooMany(f, w.id, settings); why != "" {
+			w.last = placement.Decision{Kind: placement.WaitForSlot, Reason: why}
+			return nil
+		}
+		w.last = placement.Decide(view, w.id, settings.Policy)
+		if w.last.Host == "" {
+			return nil
+		}
+		l, err := b.promise(f, w, key, version, settings, now)
+		if err == nil {
+			return l
+		}
+		if !errors.Is(err, ledger.ErrConflict) {
+			w.last = placement.Decision{Kind: placement.WaitForSlot, Reason: fmt.Sprintf("reserving on %s: %v", w.last.Host, err)}
+			return nil
+		}
+	}
+	w.last = placement.Decision{Kind: placement.WaitForSlot, Reason: "other brokers were faster each time"}
+	return nil
+}
+
+// promise reserves w.last for w and sets off what it needs.
+func (b *Broker) promise(f *farm, w *waiter, key string, version uint64, settings Farm, now time.Time) (*logon, error) {
+	host := b.snapshot.Host(w.last.Host)
+	slim := w.last
+	slim.Candidates = nil
+	r := ledger.Reservation{
+		Farm: f.name, Key: key, Host: w.last.Host, Client: w.id.Client, Decision: slim,
+		Baseline: refs(host), MadeAt: now, ExpiresAt: now.Add(settings.Reservation),
+	}
+	r.Account, _ = w.id.Account()
+	r, err := b.deps.Ledger.Reserve(context.Background(), r, version)
+	if err != nil {
+		return nil, err
+	}
+	l := &logon{res: r, host: host.Host, id: w.id, ready: make(chan struct{})}
+	f.logons[key] = l
+	b.record(audit.Record{
+		Time: now, Event: audit.Decided, Farm: f.name, Reservation: r.ID,
+		Identity: w.id, Decision: w.last, Took: now.Sub(w.since),
+	})
+	if v := slim.Victim; v != nil {
+		b.startEviction(f, l, *v, settings, now)
+	} else {
+		close(l.ready)
+	}
+	return l, nil
+}
+
+// freeKey is id's key, with a number behind it where somebody else at the same
+// address already holds that.
+func (f *farm) freeKey(id sessions.Identity) string {
+	key := id.Key()
+	for n := 2; f.logons[key] != nil; n++ {
+		key = fmt.Sprintf("%s#%d", id.Key(), n)
+	}
+	return key
+}
+
+// tooMany is why id's address gets no further reservation for now, "" if it does.
+func (b *Broker) tooMany(f *farm, id sessions.Identity, settings Farm) string {
+	if id.Trusted {
+		return ""
+	}
+	n := 0
+	for _, l := range f.logons {
+		if l.res.Client == id.Client && l.res.Seen == nil {
+			n++
+		}
+	}
+	if n < settings.PerClient {
+		return ""
+	}
+	return fmt.Sprintf("%d slots are reserved for this client address already and nobody has logged on", n)
+}
+
+// view gathers what a decision for the caller with key may look at.
+func (b *Broker) view(f *farm, id sessions.Identity, key string, now time.Time) (placement.View, uint64, error) {
+	for _, l := range f.logons {
+		if !now.Before(l.res.ExpiresAt) {
+			b.drop(l)
+		}
+	}
+	rs, version, err := b.deps.Ledger.List(context.Background(), f.name, now)
+	if err != nil {
+		return placement.View{}, 0, fmt.Errorf("reading the reservations: %w", err)
+	}
+	v := placement.View{
+		Snapshot: b.snapshot, Farm: f.name, Now: now, Leaving: b.leaving,
+		Unreachable: map[string]string{}, Untouchable: map[sessions.Ref]string{}, EvictionsByHost: map[string]int{},
+	}
+	for _, r := range rs {
+		if r.Key != key {
+			v.Claims = append(v.Claims, r.Claim())
+		}
+	}
+	for name := range b.unreachable {
+		if why := b.hostDown(name, now); why != "" {
+			v.Unreachable[name] = why
+		}
+	}
+	for ref, m := range b.untouchable {
+		v.Untouchable[ref] = m.why
+	}
+	b.countEvictions(&v, id, now)
+	return v, version, nil
+}
+
+// hostDown is why the host is left alone now, "" if it is not.
+func (b *Broker) hostDown(name string, now time.Time) string {
+	m, marked := b.unreachable[name]
+	if marked && !now.Before(m.until) {
+		delete(b.unreachable, name)
+		return ""
+	}
+	return m.why
+}
+
+// part takes one connection out of l, and releases l some time after the last
+// one: at once if the session has been seen, since then that session says it all.
+// The caller holds mu.
+func (b *Broker) part(l *logon, now time.Time) {
+	l.conns--
+	if l.conns > 0 || b.closed {
+		return
+	}
+	if l.res.Seen != nil {
+		b.drop(l)
+		return
+	}
+	l.stopIdle()
+	l.idle = time.AfterFunc(linger, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if l.conns == 0 && !b.closed {
+			b.drop(l)
+			b.pump(b.farm(l.res.Farm), time.Now())
+		}
+	})
+}
+
+// drop releases l's reservation. Connections that still share it go on; dropping
+// twice is harmless. The caller holds mu.
+func (b *Broker) drop(l *logon) {
+	l.stopIdle()
+	f := b.farm(l.res.Farm)
+	if f.logons[l.res.Key] == l {
+		delete(f.logons, l.res.Key)
+	}
+	// Nobody could act on a failure: what is not released expires.
+	_ = b.deps.Ledger.Release(context.Background(), l.res)
+}
+
+func refs(h *sessions.HostState) []sessions.Ref {
+	if h == nil || h.Report == nil {
+		return nil
+	}
+	out := make([]sessions.Ref, 0, len(h.Report.Sessions))
+	for _, s := range h.Report.Sessions {
+		if s.HasUser() {
+			out = append(out, sessions.RefOf(h.Host.Name, s))
+		}
+	}
+	return out
+}

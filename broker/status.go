@@ -1,0 +1,72 @@
+package broker
+
+import (
+	"slices"
+	"time"
+
+	"github.com/rdpbroker/rdpbroker/broker/ledger"
+	"github.com/rdpbroker/rdpbroker/broker/placement"
+	"github.com/rdpbroker/rdpbroker/sessions"
+)
+
+// Waiting is one caller in a farm's queue.
+type Waiting struct {
+	Farm     string            `json:"farm"`
+	Identity sessions.Identity `json:"identity"`
+	Since    time.Time         `json:"since"`
+	// Reason is why it could not be served when it was last looked at.
+	Reason string `json:"reason"`
+}
+
+// Status is the broker's own state at one moment.
+type Status struct {
+	// Reservations in the order in which they were made.
+	Reservations []ledger.Reservation `json:"reservations"`
+	// Waiting by farm, the longest first.
+	Waiting []Waiting `json:"waiting"`
+	// Leaving are the sessions that were told to log off and are not gone yet.
+	Leaving []sessions.Ref `json:"leaving"`
+}
+
+// Status reports the reservations, the queues and the evictions under way.
+func (b *Broker) Status() Status {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var st Status
+	for _, f := range b.farms {
+		for _, l := range f.logons {
+			st.Reservations = append(st.Reservations, l.res)
+		}
+		for _, w := range f.queue {
+			st.Waiting = append(st.Waiting, Waiting{Farm: f.name, Identity: w.id, Since: w.since, Reason: w.last.Reason})
+		}
+	}
+	for ref := range b.leaving {
+		st.Leaving = append(st.Leaving, ref)
+	}
+	slices.SortFunc(st.Reservations, func(a, b ledger.Reservation) int { return int(int64(a.ID) - int64(b.ID)) })
+	slices.SortFunc(st.Waiting, func(a, b Waiting) int { return a.Since.Compare(b.Since) })
+	slices.SortFunc(st.Leaving, func(a, b sessions.Ref) int {
+		if a.Host != b.Host {
+			if a.Host < b.Host {
+				return -1
+			}
+			return 1
+		}
+		return a.ID - b.ID
+	})
+	return st
+}
+
+// Explain is the decision that id would get in farm now. Nothing is reserved and
+// nobody is logged off.
+func (b *Broker) Explain(farmName string, id sessions.Identity) placement.Decision {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f := b.farm(farmName)
+	view, _, err := b.view(f, id, id.Key(), time.Now())
+	if err != nil {
+		return placement.Decision{Kind: placement.WaitForSlot, Reason: err.Error()}
+	}
+	return placement.Decide(view, id, b.settings(farmName).Policy)
+}
