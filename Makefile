@@ -1,0 +1,47 @@
+# rdpbroker: `make run` shows it at work, `make test` proves it.
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# A static binary: it runs on any Linux of the last ten years.
+BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+
+.PHONY: help build run test check peers race cross fuzz clean
+
+help:
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+build: ## bin/rdpbroker, and the logon probe bin/rdpprobe
+	$(BUILD) -o bin/rdpbroker ./broker/cmd/rdpbroker
+	$(BUILD) -o bin/rdpprobe ./broker/cmd/rdpprobe
+
+run: build ## the demo farm: two simulated hosts and the broker in front
+	bin/rdpbroker demo $(ARGS)
+
+test: peers check cross race ## everything, against real peers; installs them where it can
+
+check: ## the quick part: format, vet, unit tests
+	@out=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \
+	if [ -n "$$out" ]; then echo "gofmt would change:"; echo "$$out"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) test -short ./...
+
+race: ## all tests under the race detector
+	$(GO) test -race -timeout 14m ./...
+
+peers:
+	@deploy/install-test-peers.sh
+
+cross: ## the other platforms still build
+	GOOS=linux GOARCH=arm64 $(BUILD) -o /dev/null ./broker/cmd/rdpbroker
+	GOOS=windows GOARCH=amd64 $(BUILD) -o /dev/null ./broker/cmd/rdpbroker
+
+FUZZTIME ?= 20s
+fuzz: ## every fuzz target for FUZZTIME each
+	@for p in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+			echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
+		done; \
+	done
+
+clean:
+	rm -rf bin
