@@ -20,6 +20,10 @@ type WinError struct {
 	Text string
 }
 
+func errBusy() error {
+	return &WinError{errStationBusy, "The requested operation cannot be completed because the terminal connection is currently processing a connect, disconnect, reset, or delete operation."}
+}
+
 func (e *WinError) Error() string { return fmt.Sprintf("Error [%d]:%s", e.Code, e.Text) }
 
 // Logoff tells session id to go, as WTSLogoffSession without waiting does.
@@ -37,7 +41,7 @@ func (m *Model) Logoff(id int) error {
 	case s.Name == "console":
 		return &WinError{errAccessDenied, "Access is denied."}
 	case s.going != nil:
-		return &WinError{errStationBusy, "The requested operation cannot be completed because the session is busy."}
+		return errBusy()
 	case m.planOf(s).Refused:
 		return &WinError{errStationAccessDenied, "The requested session access is denied."}
 	}
@@ -55,7 +59,7 @@ func (m *Model) Disconnect(id int) error {
 		return err
 	}
 	if s.State != sessions.StateActive {
-		return &WinError{errStationBusy, "The requested operation cannot be completed because the session is busy."}
+		return errBusy()
 	}
 	m.disconnect(s, CauseManagement)
 	return nil
@@ -105,7 +109,7 @@ func (m *Model) find(id int) (*session, error) {
 	if id == 0 || id == ListenerID {
 		return nil, &WinError{errAccessDenied, "Access is denied."}
 	}
-	return nil, &WinError{errStationNotFound, fmt.Sprintf("The requested session ID %d does not exist.", id)}
+	return nil, &WinError{errStationNotFound, "The specified session cannot be found."}
 }
 
 func (m *Model) planOf(s *session) LogoffPlan {

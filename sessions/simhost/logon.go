@@ -10,9 +10,7 @@ import (
 	"github.com/rdpbroker/rdpbroker/sessions"
 )
 
-// What Windows says to a user whom it does not let in. The first four are
-// Microsoft's own wording; no source gives one for disabled logons in which
-// reconnects are refused too, so that one is ours.
+// What Windows says to a user whom it does not let in.
 const (
 	// TextFull2003 is the limit of Windows 2000 and 2003.
 	TextFull2003 = "The terminal server has exceeded the maximum number of allowed connections."
@@ -20,10 +18,9 @@ const (
 	TextFull2008 = "The number of connections to this computer is limited and all connections are in use right now. Try connecting later or contact your system administrator."
 	// TextBusy meets a user whose own session is stuck on its way out (KB2383928).
 	TextBusy = "The task you are trying to do can't be completed because Remote Desktop Services is currently busy. Please try again in a few minutes. Other users should still be able to log on."
-	// TextDraining meets a new user on a host in drain mode.
-	TextDraining = "Remote logins are currently disabled."
-	// TextDisabled meets everybody while logons are disabled.
-	TextDisabled = "Remote logons to this computer are disabled, for users with a session too."
+	// TextDisabled is ERROR_CTX_WINSTATIONS_DISABLED (7060): logons are disabled,
+	// or the host is draining and the user has no session there.
+	TextDisabled = "Remote logins are currently disabled."
 )
 
 // LogonReason is why a logon was refused, as a word for log lines.
@@ -209,7 +206,7 @@ func (m *Model) ownSession(account sessions.Account, program string) (*session, 
 // mayLogOn says why a user may not get into own, or into a new session if own is nil.
 func (m *Model) mayLogOn(own *session) *LogonError {
 	if own == nil && m.opt.Drain != DrainOff {
-		return &LogonError{ReasonDraining, TextDraining}
+		return &LogonError{ReasonDraining, TextDisabled}
 	}
 	needsSlot := own == nil || !m.holdsSlot(own)
 	if needsSlot && m.opt.Slots > 0 && m.used() >= m.opt.Slots {
