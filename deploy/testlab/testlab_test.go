@@ -76,3 +76,45 @@ func waitFor(ctx context.Context, t *testing.T, what string, ok func() bool) {
 		}
 	}
 }
+
+func TestShadowAsksForThePassword(t *testing.T) {
+	t.Parallel()
+	s := StartShadow(t, "nla1", ShadowOptions{Accounts: []ShadowAccount{
+		{User: "alice", Password: "secret"}, {Domain: "CORP", User: "bob", Password: "hidden"},
+	}})
+	ctx := deadline(t, 60*time.Second)
+
+	wrong := XFreeRDP(t, StartDisplay(t), ClientOptions{Addr: s.Addr, User: "alice", Password: "guess"})
+	if err := wrong.Wait(ctx); err == nil || ctx.Err() != nil {
+		t.Errorf("the client with the wrong password ended with %v\n%s", err, wrong.Output())
+	}
+	for _, o := range []ClientOptions{
+		{Addr: s.Addr, User: "alice", Password: "secret"},
+		{Addr: s.Addr, User: "bob", Password: "hidden", Extra: []string{"/d:CORP"}},
+	} {
+		d := StartDisplay(t)
+		right := XFreeRDP(t, d, o)
+		if _, err := d.WaitText(ctx, "HOST nla1"); err != nil {
+			t.Errorf("%s: %v\n%s", o.User, err, right.Output())
+		}
+		right.Kill()
+	}
+}
+
+func TestRDesktop(t *testing.T) {
+	t.Parallel()
+	h := StartXRDP(t, "lab2", "", XRDPOptions{Background: "#804020"})
+	ctx := deadline(t, 60*time.Second)
+	d := StartDisplay(t)
+	c := RDesktop(t, d, ClientOptions{Addr: h.Addr, User: "rbbob", Password: h.Users["rbbob"]})
+	if _, err := d.WaitText(ctx, "HOST lab2", "USER rbbob"); err != nil {
+		t.Fatalf("%v\n%s", err, c.Output())
+	}
+	if !c.Running() {
+		t.Error("the client says that it has ended")
+	}
+	c.Disconnect()
+	if ds, err := h.Desktops("rbbob"); err != nil || len(ds) != 1 {
+		t.Errorf("desktops after the client has gone: %v, %v", ds, err)
+	}
+}
