@@ -1,0 +1,138 @@
+package broker_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/rdpbroker/rdpbroker/"
+
+// arrows says which of our packages each of our packages may import. A package
+// that is not here is a room that nobody has thought about.
+var arrows = map[string][]string{
+	"sessions":           {},
+	"sessions/inventory": {"sessions"},
+	"sessions/wintext":   {"sessions"},
+	"sessions/winrm":     {"sessions", "sessions/wintext"},
+	"sessions/xrdp":      {"sessions"},
+	"sessions/simhost":   {"sessions", "sessions/wintext", "rdpproxy/rdpserver", "rdpproxy/x224"},
+
+	"broker/placement":         {"sessions"},
+	"broker/identity":          {"sessions"},
+	"broker/ledger":            {"sessions", "broker/placement"},
+	"broker/ledger/ledgertest": {"broker/ledger"},
+	"broker/audit":             {"sessions", "broker/placement"},
+	"broker":                   {"sessions", "broker/placement", "broker/ledger", "broker/audit"},
+	"broker/config":            {"sessions", "broker/placement"},
+	"broker/metrics":           {"sessions", "broker/placement", "broker/audit"},
+	"broker/admin":             {"sessions", "broker/placement"},
+	"broker/daemon":            {"*"},
+	"broker/demo":              {"sessions", "sessions/simhost", "broker/audit", "broker/config", "broker/daemon", "broker/placement"},
+	"broker/cmd/rdpbroker":     {"broker/admin", "broker/config", "broker/daemon", "broker/demo", "rdpproxy/reach"},
+	"broker/cmd/rdpprobe":      {"rdpproxy/probe"},
+
+	"rdpproxy/x224":      {},
+	"rdpproxy/relay":     {},
+	"rdpproxy":           {"rdpproxy/x224", "rdpproxy/relay"},
+	"rdpproxy/rdpserver": {"rdpproxy/x224"},
+	"rdpproxy/reach":     {"rdpproxy/x224"},
+	"rdpproxy/probe":     {"rdpproxy/x224"},
+
+	"deploy/testlab": {},
+}
+
+// pure packages keep no clock, do no I/O and draw no random numbers.
+var pure = map[string]bool{"sessions": true, "broker/placement": true}
+
+type listed struct {
+	ImportPath string
+	Imports    []string
+	GoFiles    []string
+}
+
+func listPackages(t *testing.T, args ...string) []listed {
+	t.Helper()
+	cmd := exec.Command("go", append([]string{"list", "-json=ImportPath,Imports,GoFiles"}, args...)...)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var all []listed
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p listed
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+func TestTheArrowsOfTheHouse(t *testing.T) {
+	for _, p := range listPackages(t, module+"...") {
+		room, ours := strings.CutPrefix(p.ImportPath, module)
+		if !ours || len(p.GoFiles) == 0 {
+			continue
+		}
+		allowed, known := arrows[room]
+		if !known {
+			t.Errorf("%s is not in the picture of the house", room)
+			continue
+		}
+		for _, imp := range p.Imports {
+			to, ours := strings.CutPrefix(imp, module)
+			if ours && !slices.Contains(allowed, to) && !slices.Contains(allowed, "*") {
+				t.Errorf("%s imports %s", room, to)
+			}
+			if imp == "testing" && room != "deploy/testlab" && room != "broker/ledger/ledgertest" {
+				t.Errorf("%s imports testing outside of tests", room)
+			}
+		}
+		if pure[room] {
+			for _, imp := range p.Imports {
+				if slices.Contains([]string{"os", "net", "math/rand", "math/rand/v2", "crypto/rand", "io", "context", "sync"}, imp) {
+					t.Errorf("%s is pure and imports %s", room, imp)
+				}
+			}
+		}
+	}
+}
+
+// TestTheProbesLicenceStaysInTheProbe: grdp is GPL-3.0 and brings a TLS of 2019.
+func TestTheProbesLicenceStaysInTheProbe(t *testing.T) {
+	for _, p := range listPackages(t, "-deps", module+"broker/cmd/rdpbroker") {
+		if strings.Contains(p.ImportPath, "tomatome") || strings.Contains(p.ImportPath, "icodeface") {
+			t.Errorf("rdpbroker contains %s", p.ImportPath)
+		}
+	}
+}
+
+// TestPureRoomsKeepNoClock looks for the words, since imports cannot tell
+// time.Now from time.Duration.
+func TestPureRoomsKeepNoClock(t *testing.T) {
+	clock := regexp.MustCompile(`time\.(Now|Since|Until|After|AfterFunc|Sleep|NewTimer|NewTicker|Tick)\b`)
+	for room := range pure {
+		files, err := filepath.Glob("../" + room + "/*.go")
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: no files (%v)", room, err)
+		}
+		for _, f := range files {
+			text, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if hit := clock.Find(text); hit != nil && !strings.HasSuffix(f, "_test.go") {
+				t.Errorf("%s looks at the clock: %s", f, hit)
+			}
+		}
+	}
+}
