@@ -1,0 +1,140 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// builder makes a Config of what was decoded, and checks what one key alone does
+// not tell: references, conflicts, and what is risky.
+type builder struct {
+	*decoder
+	machine machine
+	keys    fileKeys
+	folder  string // that relative file names start from
+}
+
+// config is the whole configuration; of use only if there are no problems.
+func (b *builder) config() *Config {
+	k := &b.keys
+	b.sharedEviction()
+	return &Config{
+		Listeners:    b.listeners(),
+		Admin:        b.admin(),
+		Log:          Log(k.Log),
+		AuditFile:    b.file("audit.file", k.Audit.File),
+		Limits:       Limits(k.Limits),
+		DrainTimeout: k.DrainTimeout,
+		KeepAlive:    KeepAlive(k.KeepAlive),
+		Farms:        b.farms(),
+		Identity:     b.identity(),
+	}
+}
+
+func (b *builder) listeners() []Listener {
+	var out []Listener
+	taken := make(map[string]path)
+	farms := slices.Sorted(maps.Keys(b.keys.Farms))
+	used := make(map[string]bool)
+	for i, k := range b.keys.Listen {
+		p := path("listen").index(i)
+		l := Listener{Address: b.address(p.key("address"), k.Address, 0), Farm: k.Farm}
+		if !strings.HasSuffix(l.Address, ":0") { // 0 is any free port
+			b.once(taken, p.key("address"), l.Address, "is used twice")
+		}
+		if used[k.Farm] = true; len(farms) > 0 && !slices.Contains(farms, k.Farm) {
+			b.bad(p.key("farm"), "there is no farm "+quote(k.Farm), instead(k.Farm, farms))
+		}
+		l.ProxyProtocol = b.networks(p.key("proxy_protocol"), k.ProxyProtocol,
+			"may claim to be any client")
+		out = append(out, l)
+	}
+	for _, name := range farms {
+		if !used[name] {
+			b.warn(path("farms").key(name), "no listener leads to this farm")
+		}
+	}
+	return out
+}
+
+// networks are the networks at p; those that take in half the world get a
+// warning that says what their hosts may do.
+func (b *builder) networks(p path, ks []network, may string) []netip.Prefix {
+	var out []netip.Prefix
+	for i, n := range ks {
+		prefix := netip.Prefix(n)
+		if prefix.IsValid() && prefix.Bits() < 8 {
+			b.warn(p.index(i), fmt.Sprintf("%s is very large: whoever is in it %s", prefix, may))
+		}
+		out = append(out, prefix)
+	}
+	return out
+}
+
+func (b *builder) admin() Admin {
+	const longest = 107 // sun_path in unix(7), without its final NUL
+	k := b.keys.Admin
+	a := Admin{Socket: k.Socket}
+	if host, _, err := net.SplitHostPort(k.Socket); err == nil && !strings.ContainsAny(k.Socket, `/\`) && len(host) != 1 {
+		b.bad("admin.socket", "is a TCP address", "it needs the path of a Unix socket: there are no passwords, the folder's permissions guard it")
+	} else if a.Socket = b.file("admin.socket", k.Socket); len(a.Socket) > longest {
+		b.bad("admin.socket", "is too long", fmt.Sprintf("%d bytes at most", longest))
+	}
+	if k.Metrics == "" {
+		return a
+	}
+	a.Metrics = b.address("admin.metrics", k.Metrics, 0)
+	if host, _, err := net.SplitHostPort(a.Metrics); err == nil {
+		if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) {
+			b.warn("admin.metrics", quote(k.Metrics)+" can be reached from other machines: names of hosts and farms are open to whoever connects")
+		}
+	}
+	return a
+}
+
+// address is the host and port that s, given at p, stands for; "" after a problem.
+func (b *builder) address(p path, s string, port int) string {
+	a, err := hostPort(s, port)
+	if err != nil {
+		b.illegible(p, s, err)
+		return ""
+	}
+	return a
+}
+
+// source is where key was given: in the first of the blocks that has it, else it
+// belongs into the first.
+func (b *builder) source(key string, blocks ...path) path {
+	for _, p := range blocks {
+		if _, ok := b.at[p.key(key)]; ok {
+			return p.key(key)
+		}
+	}
+	return blocks[0].key(key)
+}
+
+// illegible notes that the text s at p could not be read.
+func (b *builder) illegible(p path, s string, err error) {
+	what, allowed := explain(s, err)
+	b.bad(p, what, allowed)
+}
+
+// name checks that s, at p, can name a farm or a host.
+func (b *builder) name(p path, s string) {
+	if !label(s) {
+		b.bad(p, quote(s)+" is not a name", "up to 64 letters, digits, and . _ -")
+	}
+}
+
+// accountAt reads the account that stands as a key at p.
+func (b *builder) accountAt(p path, s string) account {
+	var a account
+	if err := a.UnmarshalText([]byte(s)); err != nil {
+		b.illegible(p, s, err)
+	}
+	return a
+}

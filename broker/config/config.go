@@ -1,0 +1,177 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/rdpbroker/rdpbroker/broker/placement"
+	"github.com/rdpbroker/rdpbroker/sessions"
+)
+
+// Config is what a broker.yaml says, with every default filled in. It is
+// immutable, and equal to another by reflect.DeepEqual if the files say the same.
+type Config struct {
+	// Listeners are in the order of the file, never empty.
+	Listeners []Listener
+	Admin     Admin
+	Log       Log
+	// AuditFile is where audit records go, "" for nowhere.
+	AuditFile string
+	Limits    Limits
+	// DrainTimeout is how long open connections may go on after the order to stop.
+	DrainTimeout time.Duration
+	KeepAlive    KeepAlive
+	// Farms are sorted by name, never empty.
+	Farms    []Farm
+	Identity Identity
+
+	// Warnings are what is allowed but risky, in the order of the file.
+	Warnings Problems
+}
+
+// Farm is the farm with this name, nil if there is none.
+func (c *Config) Farm(name string) *Farm {
+	for i := range c.Farms {
+		if c.Farms[i].Name == name {
+			return &c.Farms[i]
+		}
+	}
+	return nil
+}
+
+// Listener is one address at which clients connect.
+type Listener struct {
+	// Address is host:port; the host may be empty for all addresses.
+	Address string
+	// Farm is the name of the farm that its connections go to.
+	Farm string
+	// ProxyProtocol are the networks that must send a PROXY header, and whose
+	// word on the client's address is believed. Empty: nobody.
+	ProxyProtocol []netip.Prefix
+}
+
+// Admin says where the broker answers operators and monitoring.
+type Admin struct {
+	// Socket is the path of a Unix socket, "" for none.
+	Socket string
+	// Metrics is host:port for /metrics, /healthz and /readyz, "" for none.
+	Metrics string
+}
+
+// Log says what is logged, and how.
+type Log struct {
+	Level  string // debug, info, warn or error
+	Format string // json or console
+}
+
+// Limits bound what strangers can take up.
+type Limits struct {
+	// Connections and PerClient bound the open connections, all and those of one
+	// client address.
+	Connections, PerClient int
+	// Pending and PendingPerClient bound those that no host has been found for yet.
+	Pending, PendingPerClient int
+	// FirstPacket is how long a client may take to send its connection request.
+	FirstPacket time.Duration
+	// Dial bounds one attempt to connect to a host.
+	Dial time.Duration
+	// DialsPerHost bounds the attempts at the same time to one host.
+	DialsPerHost int
+}
+
+// KeepAlive is how TCP finds out that a peer has vanished: after Idle without a
+// byte a probe each Interval, and after Count probes unanswered the end.
+type KeepAlive struct {
+	Idle, Interval time.Duration
+	Count          int
+}
+
+// Farm is a set of hosts that users are placed on, by one policy.
+type Farm struct {
+	Name   string
+	Policy placement.Policy
+	// Wait is how long a connection waits for a slot; 0: not at all.
+	Wait time.Duration
+	// Reservation is how long a slot is promised to somebody whose session does
+	// not appear.
+	Reservation time.Duration
+	// SoftLimit is how long a logoff may take before the next victim is looked
+	// for, HardLimit when it counts as stuck. SoftLimit <= HardLimit.
+	SoftLimit, HardLimit time.Duration
+	// Hosts are sorted by name, never empty.
+	Hosts []Host
+}
+
+// Host is one host and how it is read: exactly one of WinRM and XRDP is set.
+type Host struct {
+	sessions.Host
+	WinRM *WinRM
+	XRDP  *XRDP
+}
+
+// WinRM is how a Windows host is read.
+type WinRM struct {
+	// URL is the endpoint: https://ts1.contoso.example:5986/wsman. Plain http
+	// only where the operator said so.
+	URL string
+	// User is who logs on there, as DOMAIN\user, user@domain or a local user.
+	User     string
+	Password Secret
+	// Auth is ntlm or basic.
+	Auth string
+	// CAFile holds the certificates (PEM) that the host's own must come from; ""
+	// for the system's.
+	CAFile string
+	// ServerName is the name that its certificate must bear, "" for that in URL.
+	ServerName string
+	// Poll is the time from one reading to the next.
+	Poll time.Duration
+	// Timeout bounds one reading.
+	Timeout time.Duration
+	// TextEviction allows a logoff on what quser prints, where nothing better
+	// can be read.
+	TextEviction bool
+}
+
+// XRDP is how an xrdp host is read.
+type XRDP struct {
+	// SSH is how commands get there; nil runs them on the broker's own machine.
+	SSH *SSH
+	// CommandPrefix stands before every command: [sudo, -n].
+	CommandPrefix []string
+	// Poll is the time from one reading to the next.
+	Poll time.Duration
+	// Timeout bounds one reading.
+	Timeout time.Duration
+}
+
+// SSH is how an xrdp host is logged on to.
+type SSH struct {
+	// Address is host:port.
+	Address string
+	User    string
+	// KeyFile is a private key; "" if a password is used.
+	KeyFile  string
+	Password Secret
+	// KnownHosts is a file in OpenSSH's form that holds the host's key.
+	KnownHosts string
+}
+
+// Identity is what helps to find out who a caller is.
+type Identity struct {
+	// Users are accounts that are known before they were ever seen, those of
+	// users_file among them.
+	Users []sessions.Account
+	// Aliases say which account is meant by a name, in lower case.
+	Aliases map[string]sessions.Account
+	// UPNSuffixes say which domain a UPN suffix, in lower case, stands for.
+	UPNSuffixes map[string]string
+	// TrustedClients are networks whose word on who they are is believed.
+	TrustedClients []netip.Prefix
+	// Clients say who sits at an address.
+	Clients map[netip.Addr]sessions.Account
+	// RememberEntries is how many addresses are remembered with their account,
+	// RememberFor for how long. 0 entries: none.
+	RememberEntries int
+	RememberFor     time.Duration
+}

@@ -1,0 +1,73 @@
+package config
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/rdpbroker/rdpbroker/broker/placement"
+	"github.com/rdpbroker/rdpbroker/sessions"
+)
+
+var balances = map[string]placement.Balance{
+	"least-sessions": placement.LeastSessions,
+	"weighted":       placement.Weighted,
+	"fill-first":     placement.FillFirst,
+}
+
+// farms are all farms by name, and their hosts by name. A host name is unique
+// in the whole file, and so is an address: slots must not be promised twice.
+func (b *builder) farms() []Farm {
+	var out []Farm
+	names, addresses := make(map[string]path), make(map[string]path)
+	for _, name := range slices.Sorted(maps.Keys(b.keys.Farms)) {
+		k, p := b.keys.Farms[name], path("farms").key(name)
+		b.name(p, name)
+		f := Farm{Name: name, Wait: k.Wait, Reservation: k.Reservation}
+		f.Policy.Balance = balances[k.Balance]
+		f.Policy.TakeOverActive = k.TakeOverActive
+		ev := b.farmEviction(p.key("eviction"), &k)
+		f.Policy.Eviction, f.SoftLimit, f.HardLimit = b.eviction(ev), ev.SoftLimit, ev.HardLimit
+		for i, hk := range k.Hosts {
+			hp := p.key("hosts").index(i)
+			h := b.host(hp, &hk, name)
+			b.once(names, hp.key("name"), h.Name, "is used twice")
+			if b.given(hp) && h.Addr != "" {
+				b.once(addresses, hp.key("address"), h.Addr, "is the address of two hosts")
+			}
+			f.Hosts = append(f.Hosts, h)
+		}
+		f.Policy.Pins = b.pins(p.key("pins"), k.Pins, f.Hosts)
+		slices.SortStableFunc(f.Hosts, func(x, y Host) int { return strings.Compare(x.Name, y.Name) })
+		out = append(out, f)
+	}
+	return out
+}
+
+// once checks that value has not come before in taken.
+func (b *builder) once(taken map[string]path, p path, value, what string) {
+	if before, twice := taken[value]; twice && value != "" {
+		b.bad(p, quote(value)+" "+what, "also "+string(before))
+		return
+	}
+	taken[value] = p
+}
+
+func (b *builder) pins(p path, ks map[string]string, hosts []Host) []placement.Pin {
+	var out []placement.Pin
+	var names []string
+	for _, h := range hosts {
+		names = append(names, h.Name)
+	}
+	taken := make(map[string]path)
+	for _, key := range slices.Sorted(maps.Keys(ks)) {
+		kp, host := p.key(key), ks[key]
+		who := sessions.Account(b.accountAt(kp, key))
+		b.once(taken, kp, who.Folded().String(), "is pinned twice")
+		if !slices.Contains(names, host) {
+			b.bad(kp, "there is no host "+quote(host)+" in this farm", instead(host, names))
+		}
+		out = append(out, placement.Pin{Account: who, Host: host})
+	}
+	return out
+}

@@ -1,0 +1,57 @@
+package config
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/rdpbroker/rdpbroker/sessions"
+)
+
+func (b *builder) identity() Identity {
+	k := &b.keys.Identity
+	id := Identity{
+		TrustedClients:  b.networks("identity.trusted_clients", k.TrustedClients, "is taken for whom they say they are"),
+		Aliases:         make(map[string]sessions.Account),
+		UPNSuffixes:     make(map[string]string),
+		Clients:         make(map[netip.Addr]sessions.Account),
+		RememberEntries: k.Remember.Entries,
+		RememberFor:     k.Remember.For,
+	}
+	for _, a := range slices.Concat(k.Users, b.accounts("identity.users_file", k.UsersFile)) {
+		id.Users = append(id.Users, sessions.Account(a))
+	}
+	taken := make(map[string]path)
+	for _, name := range slices.Sorted(maps.Keys(k.Aliases)) {
+		p := path("identity.aliases").key(name)
+		if name == "" || strings.ContainsFunc(name, unprintable) {
+			b.bad(p, "is not a name", "")
+		}
+		b.once(taken, p, strings.ToLower(name), "is used twice")
+		id.Aliases[strings.ToLower(name)] = sessions.Account(k.Aliases[name])
+	}
+	taken = make(map[string]path)
+	for _, suffix := range slices.Sorted(maps.Keys(k.UPNSuffixes)) {
+		p, domain := path("identity.upn_suffixes").key(suffix), k.UPNSuffixes[suffix]
+		if !hostName(suffix) {
+			b.bad(p, "is not a UPN suffix", "such as contoso.example, without the @")
+		} else if !hostName(domain) {
+			b.bad(p, quote(domain)+" is not a domain", "such as CONTOSO")
+		}
+		b.once(taken, p, strings.ToLower(suffix), "is used twice")
+		id.UPNSuffixes[strings.ToLower(suffix)] = domain
+	}
+	taken = make(map[string]path)
+	for _, text := range slices.Sorted(maps.Keys(k.Clients)) {
+		p := path("identity.clients").key(text)
+		ip, err := parseAddr(text)
+		if err != nil {
+			b.illegible(p, text, err)
+			continue
+		}
+		b.once(taken, p, ip.String(), "is used twice")
+		id.Clients[ip] = sessions.Account(k.Clients[text])
+	}
+	return id
+}
