@@ -35,6 +35,12 @@ type Options struct {
 	// ClockSkew is added to the clock to get the host's own time, in which it
 	// writes every time it tells.
 	ClockSkew time.Duration
+	// ListError, if set, is what quser and qwinsta fail with:
+	// {5, "Access is denied."}, {1722, "The RPC server is unavailable."}.
+	ListError *WinError
+	// Faults are how the WinRM endpoint misbehaves; the first that matches a
+	// request hits it.
+	Faults []Fault
 }
 
 // Drain is TSServerDrainMode.
@@ -111,6 +117,7 @@ func NewModel(opt Options, clock func() time.Time, onEvent func(Event)) *Model {
 		byID:     make(map[int]*session),
 		watchers: make(map[chan struct{}]struct{}),
 	}
+	m.opt.Faults = slices.Clone(opt.Faults)
 	m.newConsole()
 	return m
 }
@@ -119,7 +126,9 @@ func NewModel(opt Options, clock func() time.Time, onEvent func(Event)) *Model {
 func (m *Model) Options() Options {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.opt
+	opt := m.opt
+	opt.Faults = slices.Clone(opt.Faults)
+	return opt
 }
 
 // Configure changes the switches under the model's lock.
@@ -128,6 +137,7 @@ func (m *Model) Configure(change func(*Options)) {
 	defer m.mu.Unlock()
 	m.advance()
 	change(&m.opt)
+	m.opt.Faults = slices.Clone(m.opt.Faults) // they count down in place
 	m.changed()
 }
 

@@ -87,6 +87,9 @@ func (m *Model) seed(x Seed) error {
 	switch {
 	case x.Console:
 		s.Name, m.console = "console", x.ID
+		if x.IdleFor == 0 {
+			s.LastInputAt = time.Time{} // as hosts have it: quser prints "none"
+		}
 	case x.ID == m.console:
 		m.newConsole()
 	}
