@@ -95,6 +95,9 @@ type Farm struct {
 	// Reservation is how long a slot is promised to somebody whose session does
 	// not appear.
 	Reservation time.Duration
+	// ReservationsPerClient bounds the slots that are promised to one client
+	// address, that of a trusted client excepted, before a session appears.
+	ReservationsPerClient int
 	// SoftLimit is how long a logoff may take before the next victim is looked
 	// for, HardLimit when it counts as stuck. SoftLimit <= HardLimit.
 	SoftLimit, HardLimit time.Duration

@@ -41,7 +41,7 @@ func TestSmallestFileHasTheDefaults(t *testing.T) {
 					PerHostPerHour: 6, PerClientPerHour: 4,
 				},
 			},
-			Wait: 30 * time.Second, Reservation: 90 * time.Second,
+			Wait: 30 * time.Second, Reservation: 90 * time.Second, ReservationsPerClient: 16,
 			SoftLimit: time.Minute, HardLimit: 5 * time.Minute,
 			Hosts: []Host{{
 				Host: sessions.Host{Name: "ts1", Farm: "office", Addr: "ts1:3389", Slots: 2, Weight: 1},

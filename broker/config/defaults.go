@@ -42,7 +42,10 @@ func presets(goos string) fileKeys {
 }
 
 func (f *farmKeys) preset() {
-	*f = farmKeys{Balance: "least-sessions", TakeOverActive: true, Wait: 30 * time.Second, Reservation: 90 * time.Second}
+	*f = farmKeys{
+		Balance: "least-sessions", TakeOverActive: true, Wait: 30 * time.Second,
+		Reservation: 90 * time.Second, ReservationsPerClient: 16,
+	}
 }
 
 func (h *hostKeys) preset() {

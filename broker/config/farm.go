@@ -23,7 +23,7 @@ func (b *builder) farms() []Farm {
 	for _, name := range slices.Sorted(maps.Keys(b.keys.Farms)) {
 		k, p := b.keys.Farms[name], path("farms").key(name)
 		b.name(p, name)
-		f := Farm{Name: name, Wait: k.Wait, Reservation: k.Reservation}
+		f := Farm{Name: name, Wait: k.Wait, Reservation: k.Reservation, ReservationsPerClient: k.ReservationsPerClient}
 		f.Policy.Balance = balances[k.Balance]
 		f.Policy.TakeOverActive = k.TakeOverActive
 		ev := b.farmEviction(p.key("eviction"), &k)

@@ -56,13 +56,14 @@ type keepAliveKeys struct {
 }
 
 type farmKeys struct {
-	Balance        string              `yaml:"balance" oneof:"least-sessions weighted fill-first"`
-	TakeOverActive bool                `yaml:"take_over_active"`
-	Wait           time.Duration       `yaml:"wait" min:"0s" max:"10m"`
-	Reservation    time.Duration       `yaml:"reservation" min:"10s" max:"1h"`
-	Pins           map[string]string   `yaml:"pins"`
-	Eviction       later[evictionKeys] `yaml:"eviction"`
-	Hosts          []hostKeys          `yaml:"hosts,required"`
+	Balance               string              `yaml:"balance" oneof:"least-sessions weighted fill-first"`
+	TakeOverActive        bool                `yaml:"take_over_active"`
+	Wait                  time.Duration       `yaml:"wait" min:"0s" max:"10m"`
+	Reservation           time.Duration       `yaml:"reservation" min:"10s" max:"1h"`
+	ReservationsPerClient int                 `yaml:"reservations_per_client" min:"1" max:"100000"`
+	Pins                  map[string]string   `yaml:"pins"`
+	Eviction              later[evictionKeys] `yaml:"eviction"`
+	Hosts                 []hostKeys          `yaml:"hosts,required"`
 }
 
 type hostKeys struct {
