@@ -3,6 +3,7 @@ package sessions
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -92,8 +93,12 @@ type Session struct {
 // HasUser reports whether somebody is logged on to s, so that it can hold a
 // slot: not a listener, not the services session.
 func (s Session) HasUser() bool {
-	return !s.Account.IsZero() && s.State != StateListen && s.Name != "services"
+	return !s.Account.IsZero() && s.State != StateListen && !s.isNamed("services")
 }
+
+// isNamed compares s.Name without regard to case: query session prints
+// "services" and "console", WTSEnumerateSessions gives "Services" and "Console".
+func (s Session) isNamed(name string) bool { return strings.EqualFold(s.Name, name) }
 
 // SameIncarnation reports whether t is still the session that s describes: same
 // ID, account, logon time and incarnation. Disconnect time and state may have

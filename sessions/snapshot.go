@@ -52,7 +52,7 @@ func (h *HostState) CountsDisconnected() (counts, known bool) {
 // Counted reports whether s holds one of the host's slots: somebody is logged
 // on or is logging on, and the host counts sessions of this state.
 func (h *HostState) Counted(s Session) bool {
-	if s.Name == "services" {
+	if s.isNamed("services") {
 		return false
 	}
 	switch s.State {
@@ -66,7 +66,7 @@ func (h *HostState) Counted(s Session) bool {
 	}
 	// The console shows as Connected while nobody has logged on at the machine
 	// itself; a remote client in that state is somebody about to log on.
-	return s.HasUser() || (s.State != StateUnknown && s.Name != "console")
+	return s.HasUser() || (s.State != StateUnknown && !s.isNamed("console"))
 }
 
 // Draining reports whether the host takes no new placements, by the operator's
