@@ -56,7 +56,8 @@ type Report struct {
 
 // DisconnectedFor is how long s has been disconnected at the broker's time now:
 // by the host's own clock up to the reading, by ours since then. ok is false if
-// s is not Disconnected, the time is unknown, or lies in the host's future.
+// s is not Disconnected, or the time is unknown, lies in the host's future, or is
+// no time that a session can have.
 func (r *Report) DisconnectedFor(s Session, now time.Time) (d time.Duration, ok bool) {
 	if s.State != StateDisconnected || s.DisconnectedAt.IsZero() {
 		return 0, false
@@ -69,5 +70,9 @@ func (r *Report) DisconnectedFor(s Session, now time.Time) (d time.Duration, ok 
 	if atReading < 0 {
 		return 0, false
 	}
-	return atReading + max(0, now.Sub(r.ReadAt)), true
+	d = atReading + max(0, now.Sub(r.ReadAt))
+	if d < 0 { // centuries: more than a Duration can hold
+		return 0, false
+	}
+	return d, true
 }
