@@ -135,7 +135,7 @@ func (c *Conn) connectMCS() error {
 	c.describe(d)
 
 	answer := serverData{
-		version:        0x00080004,
+		version:        rdp5,
 		requested:      c.client.Request.Negotiation.Protocols,
 		channels:       len(d.channels),
 		messageChannel: c.message,

@@ -31,9 +31,16 @@ const (
 	earlyMonitorLayout = 0x0040
 )
 
+// rdp5 is the version of clients and servers from RDP 5.0 to 8.1.
+const rdp5 = 0x00080004
+
+// sessionIDValid in the cluster flags: the client was redirected, and repeats the
+// session ID ([MS-RDPBCGR] 2.2.1.3.5).
+const sessionIDValid = 0x02
+
 // clientData is what the GCC blocks of the client say of it.
 type clientData struct {
-	version            uint32 // e.g. 0x00080004: RDP 5.0 to 8.1
+	version            uint32
 	width, height      uint16
 	colorDepth         uint16 // 4 or 8; the fields below refine it
 	postBeta2Depth     uint16 // 0 if absent
@@ -46,7 +53,7 @@ type clientData struct {
 	hasSelected        bool
 	channels           []string // names of the static virtual channels, 31 at most
 	clusterFlags       uint32
-	redirectedSession  uint32
+	redirectedSession  uint32 // 0 without sessionIDValid
 	wantMessageChannel bool
 	wantMultitransport bool
 }
@@ -73,6 +80,9 @@ func parseClientData(b []byte) (*clientData, error) {
 			d.parseNetwork(&block)
 		case clientCluster:
 			d.clusterFlags, d.redirectedSession = block.u32(), block.u32()
+			if d.clusterFlags&sessionIDValid == 0 {
+				d.redirectedSession = 0
+			}
 		case clientMessageChannel:
 			d.wantMessageChannel = true
 		case clientMultitransport:

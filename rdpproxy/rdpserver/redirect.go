@@ -54,11 +54,14 @@ func (d *clientData) supportsRedirect() bool {
 	if d.clusterFlags&supported == 0 || d.clusterFlags&versionMask>>2 < version4 {
 		return false
 	}
-	// rdesktop (to 1.9.0 at least) crashes on a redirection that names no address.
-	// It announces the version of RDP 5 and error info, and nothing newer.
-	rdesktop := d.version == 0x00080004 && d.earlyCapabilities == earlyErrorInfo
-	// Version 8 of the client for the Mac drops out when it is redirected.
-	mac8 := d.version == 0x00080004 && d.build >= 10000 && d.build <= 30000
+	if d.clusterFlags&sessionIDValid != 0 {
+		return true // it was redirected here
+	}
+	// rdesktop (up to 1.9.0 at least) crashes on a redirection that names no
+	// address. It is as old as RDP 5 but for knowing error info.
+	rdesktop := d.version == rdp5 && d.earlyCapabilities == earlyErrorInfo
+	// Microsoft's client 8 for the Mac drops out when it is redirected.
+	mac8 := d.version == rdp5 && d.build >= 10000 && d.build <= 30000
 	return !rdesktop && !mac8
 }
 
