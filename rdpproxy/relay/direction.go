@@ -1,0 +1,144 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// direction is one of the two ways through a relay.
+type direction struct {
+	from, to string // CloserClient or CloserHost, for words
+	src, dst net.Conn
+
+	progress atomic.Int64  // bytes copied so far, where copying passes through here
+	copied   int64         // bytes copied in all; valid after done
+	done     chan struct{} // closed when no more bytes will be copied
+}
+
+func newDirection(from string, src net.Conn, to string, dst net.Conn) *direction {
+	return &direction{from: from, to: to, src: src, dst: dst, done: make(chan struct{})}
+}
+
+// carry copies one direction to its end, passes the end on, and then waits for
+// the other direction. Both directions run it; it is a method and not a
+// literal so that stack dumps name it.
+func (p *pair) carry(d, other *direction) {
+	culprit, err := d.copy()
+	p.ended(culprit, err)
+	if culprit == d.from {
+		closeWrite(d.dst)
+	} else {
+		// The receiver is gone. The sender does not know yet, and closing its
+		// connection while bytes from it lie unread would reset it: it could lose
+		// the receiver's last words. So they are read until it has seen the end.
+		drain(d.src, p.linger)
+	}
+	p.finish(d)
+	p.await(other)
+}
+
+// copy copies until src ends or one of the connections fails. culprit is the
+// side that ended: d.from with a nil error for a FIN, d.from or d.to with one.
+func (d *direction) copy() (culprit string, err error) {
+	n, culprit, err, ok := d.splice()
+	if !ok {
+		n, culprit, err = d.copyThrough()
+	}
+	d.copied = n
+	if errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe) {
+		// Closed from our side: by cut, which has noted why, or in place of a
+		// half-close that the connection cannot do.
+		return culprit, nil
+	}
+	return culprit, bare(err)
+}
+
+// copyThrough copies through a buffer of this process. 32 KB hold the largest
+// PDU that clients and hosts send, twice.
+func (d *direction) copyThrough() (n int64, culprit string, err error) {
+	buf := make([]byte, 32<<10)
+	for {
+		got, readErr := d.src.Read(buf)
+		if got > 0 {
+			put, err := d.dst.Write(buf[:got])
+			n += int64(put)
+			d.progress.Add(int64(put))
+			if err != nil {
+				return n, d.to, err
+			}
+		}
+		if errors.Is(readErr, io.EOF) {
+			return n, d.from, nil
+		}
+		if readErr != nil {
+			return n, d.from, readErr
+		}
+	}
+}
+
+// await waits until other has ended, and cuts the relay if nothing moves for
+// the linger time.
+func (p *pair) await(other *direction) {
+	if p.linger < 0 {
+		<-other.done
+		return
+	}
+	const looks = 8 // per linger time
+	ticker := time.NewTicker(max(p.linger/looks, time.Millisecond))
+	defer ticker.Stop()
+	last, since := p.moved(other), time.Now()
+	for {
+		select {
+		case <-other.done:
+			return
+		case now := <-ticker.C:
+			if moved := p.moved(other); moved != last {
+				last, since = moved, now
+			} else if now.Sub(since) >= p.linger {
+				p.cut(other.from, fmt.Errorf("relay: the %s did not end and nothing moved for %s", other.from, p.linger))
+			}
+		}
+	}
+}
+
+// moved is a number that changes when bytes move in the direction that is left:
+// what was copied here, or what the kernel has received and sent for us, which
+// sees a splice that is in the middle of a slow reader's pipe.
+func (p *pair) moved(d *direction) uint64 {
+	return uint64(d.progress.Load()) + kernelBytes(d.src) + kernelBytes(d.dst)
+}
+
+// drain reads and drops what c sends until it ends, at most for the linger time.
+func drain(c net.Conn, linger time.Duration) {
+	if linger < 0 {
+		linger = DefaultLinger
+	}
+	if c.SetReadDeadline(time.Now().Add(linger)) == nil {
+		_, _ = io.Copy(io.Discard, c)
+	}
+}
+
+// closeWrite passes a FIN on. A connection that cannot be closed by halves is
+// closed whole: its peer would wait for ever otherwise.
+func closeWrite(c net.Conn) {
+	if half, ok := c.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite() // fails only if the peer is gone already
+		return
+	}
+	_ = c.Close()
+}
+
+// bare reduces an error of the net package to the system's error, which is
+// what says something; the addresses are the caller's to log.
+func bare(err error) error {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno
+	}
+	return err
+}
