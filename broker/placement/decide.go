@@ -18,6 +18,9 @@ import (
 //  5. the slot of the stalest disconnected session that policy gives up,
 //  6. waiting. Refuse is only for a farm in which waiting cannot help.
 func Decide(v View, id sessions.Identity, p Policy) Decision {
+	if v.Snapshot == nil { // nothing has been read yet
+		v.Snapshot = sessions.NewSnapshot(nil)
+	}
 	d := &decider{view: v, id: id, policy: p}
 	d.survey()
 	if len(d.hosts) == 0 {
