@@ -67,7 +67,8 @@ type Eviction struct {
 	// MinDisconnected is how long a session must have been disconnected.
 	MinDisconnected time.Duration
 	// Protect are glob patterns ("*" and "?", case ignored) of accounts that are
-	// never logged off, matched against both DOMAIN\user and the bare user.
+	// never logged off, matched against both DOMAIN\user and the bare user. Where
+	// the host does not tell the domain, that of the pattern is not looked at.
 	Protect []string
 	// ProtectProcesses are glob patterns of program names; a session that runs one
 	// is never logged off.
@@ -83,6 +84,9 @@ func (e *Eviction) protects(s sessions.Session) string {
 	for _, p := range e.Protect {
 		if Glob(p, s.Account.String()) || Glob(p, s.Account.User) {
 			return p
+		}
+		if i := strings.LastIndexByte(p, '\\'); i >= 0 && s.Account.Domain == "" && Glob(p[i+1:], s.Account.User) {
+			return p // listings in text show no domains: it may be the one that is meant
 		}
 	}
 	for _, p := range e.ProtectProcesses {
