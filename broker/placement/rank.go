@@ -125,7 +125,7 @@ func (d *decider) leaving(h *hostView, s sessions.Session) bool {
 
 // preferOwn reports whether own session a on ha is better than b on hb. A
 // disconnected one beats an active one, a later disconnect an earlier one; on
-// equal terms the first by host name and ID, the one already found, stays.
+// equal terms the first by host name, which was found already, and by ID.
 func (d *decider) preferOwn(ha *hostView, a sessions.Session, hb *hostView, b sessions.Session) bool {
 	aDisc, bDisc := a.State == sessions.StateDisconnected, b.State == sessions.StateDisconnected
 	if aDisc != bDisc {
@@ -136,7 +136,10 @@ func (d *decider) preferOwn(ha *hostView, a sessions.Session, hb *hostView, b se
 	if aKnown != bKnown {
 		return aKnown
 	}
-	return aKnown && aFor < bFor
+	if aKnown && aFor != bFor {
+		return aFor < bFor
+	}
+	return ha == hb && a.ID < b.ID
 }
 
 // freeSlot places the caller on the best host that has a free slot.
