@@ -122,7 +122,7 @@ func (d *decider) spared(h *hostView, s sessions.Session) (since time.Duration, 
 	if d.id.CouldBe(s.Account) {
 		return 0, "it may be the caller's own"
 	}
-	if d.id.Confidence < sessions.ConfidenceName && s.ClientAddr.IsValid() && s.ClientAddr == d.id.Client {
+	if d.id.Confidence < sessions.ConfidenceName && s.ClientAddr.IsValid() && s.ClientAddr.Unmap() == d.id.Client.Unmap() {
 		return 0, "it was last used from the caller's address"
 	}
 	if p := e.protects(s); p != "" {
