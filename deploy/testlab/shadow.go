@@ -70,8 +70,10 @@ func StartShadow(t testing.TB, name string, o ShadowOptions) *Shadow {
 	}
 	s := &Shadow{Addr: net.JoinHostPort(o.IP, strconv.Itoa(o.Port)), Display: StartDisplay(t)}
 	env := []string{s.Display.Env(), "HOME=" + dir}
+	// Drawn again and again: the server sends a new client only what changes.
+	const draw = `while :; do printf '\033[2J\033[HHOST %s\n%s' "$0" "$(date +%T)"; sleep 0.5; done`
 	startProcess(t, processOptions{env: env}, "xterm", "-fa", "DejaVu Sans Mono", "-fs", "28",
-		"-geometry", "20x4+40+40", "-e", "sh", "-c", `echo "HOST $0"; exec sleep infinity`, name)
+		"-geometry", "20x4+40+40", "-e", "sh", "-c", draw, name)
 	if out, err := exec.CommandContext(ctx, "xsetroot", "-display", s.Display.Name(), "-solid", "#227744").CombinedOutput(); err != nil {
 		t.Fatalf("shadow server %s: xsetroot: %v: %s", name, err, out)
 	}

@@ -95,7 +95,7 @@ func TestShadowAsksForThePassword(t *testing.T) {
 		d := StartDisplay(t)
 		right := XFreeRDP(t, d, o)
 		if _, err := d.WaitText(ctx, "HOST nla1"); err != nil {
-			t.Errorf("%s: %v\n%s", o.User, err, right.Output())
+			t.Errorf("%s: %v\nclient: %s\nserver: %s", o.User, err, right.Output(), s.Output())
 		}
 		right.Kill()
 	}
