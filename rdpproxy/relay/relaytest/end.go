@@ -22,12 +22,11 @@ func (l *line) side(first string) (acts, other *net.TCPConn) {
 // testEnd: how the end of one side reaches the other, and the result.
 func testEnd(t *testing.T, run RunFunc) {
 	for name, test := range map[string]func(t *testing.T, run RunFunc, first string){
-		"half-close":                            testHalfClose,
-		"reset":                                 testReset,
-		"last words before a reset":             testLastWords,
-		"close, while the other goes on":        testDeaf,
-		"half-close, and the other never ends":  testLinger,
-		"half-close, and the other ends slowly": testTrickle,
+		"half-close":                           testHalfClose,
+		"reset":                                testReset,
+		"last words before a reset":            testLastWords,
+		"close, while the other goes on":       testDeaf,
+		"half-close, and the other never ends": testLinger,
 	} {
 		for _, first := range []string{relay.CloserClient, relay.CloserHost} {
 			t.Run(name+" by the "+first, func(t *testing.T) {
@@ -36,6 +35,10 @@ func testEnd(t *testing.T, run RunFunc) {
 			})
 		}
 	}
+	t.Run("half-close, and the other ends slowly", func(t *testing.T) {
+		t.Parallel()
+		testTrickle(t, run)
+	})
 }
 
 // testHalfClose: one side says all it has and ends; the other hears the end,
@@ -180,25 +183,35 @@ func testLinger(t *testing.T, run RunFunc, first string) {
 }
 
 // testTrickle: as long as bytes move, however few, a half-closed relay goes on.
-func testTrickle(t *testing.T, run RunFunc, first string) {
+func testTrickle(t *testing.T, run RunFunc) {
 	const linger, drops = time.Second, 8
-	l := start(t, run, relay.Options{Linger: linger})
-	acts, other := l.side(first)
-	if err := acts.CloseWrite(); err != nil {
-		t.Fatal(err)
+	sides := []string{relay.CloserClient, relay.CloserHost}
+	var lines []*line
+	for _, first := range sides {
+		l := start(t, run, relay.Options{Linger: linger})
+		if acts, _ := l.side(first); acts.CloseWrite() != nil {
+			t.Fatal("no half-close")
+		}
+		lines = append(lines, l)
 	}
-	var b [1]byte
 	for range drops { // more than two linger times in all
 		time.Sleep(linger * 3 / 10)
-		if _, err := other.Write(b[:]); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.ReadFull(acts, b[:]); err != nil {
-			t.Fatal(err)
+		for i, l := range lines {
+			var b [1]byte
+			acts, other := l.side(sides[i])
+			if _, err := other.Write(b[:]); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(acts, b[:]); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
-	_ = other.CloseWrite()
-	if r := l.wait(t); r.Err != nil || r.Closer != first || r.ToHost+r.ToClient != drops {
-		t.Errorf("%+v", r)
+	for i, l := range lines {
+		_, other := l.side(sides[i])
+		_ = other.CloseWrite()
+		if r := l.wait(t); r.Err != nil || r.Closer != sides[i] || r.ToHost+r.ToClient != drops {
+			t.Errorf("%+v", r)
+		}
 	}
 }

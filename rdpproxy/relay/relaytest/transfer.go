@@ -36,7 +36,7 @@ func testTransfer(t *testing.T, run RunFunc) {
 		reads := time.NewTicker(2 * time.Millisecond)
 		defer reads.Stop()
 		start(t, run, relay.Options{Linger: 300 * time.Millisecond}).
-			exchange(t, 24<<20, 24<<20, whole, 64<<10, func() { <-reads.C })
+			exchange(t, 12<<20, 12<<20, whole, 64<<10, func() { <-reads.C })
 	})
 	t.Run("a stall one way does not stop the other", func(t *testing.T) { testStall(t, run) })
 }
