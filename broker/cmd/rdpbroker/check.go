@@ -1,0 +1,39 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+func checkCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "check [FILE]",
+		Short: "Tell every mistake in a configuration file",
+		Long: `Tell every mistake in a configuration file: file, line, column, key, what is
+wrong and what is allowed. Nothing is started and no host is asked.
+
+Exit code 0: the broker would run on it (there may be warnings). 1: it would not.`,
+		Args: cobra.MaximumNArgs(1),
+	}
+	file := configFlag(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if len(args) == 1 {
+			if c.Flags().Changed("config") {
+				return usageError{fmt.Errorf("name the file once: as an argument or with -c")}
+			}
+			*file = args[0]
+		}
+		cfg, err := load(*file, c.ErrOrStderr())
+		if err != nil {
+			return err
+		}
+		hosts := 0
+		for _, f := range cfg.Farms {
+			hosts += len(f.Hosts)
+		}
+		fmt.Fprintf(c.OutOrStdout(), "%s: no mistakes; %d farms, %d hosts, %d listeners\n", *file, len(cfg.Farms), hosts, len(cfg.Listeners))
+		return nil
+	}
+	return c
+}

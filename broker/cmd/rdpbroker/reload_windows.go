@@ -1,0 +1,6 @@
+package main
+
+import "os"
+
+// notifyReload: Windows has no signal for it.
+func notifyReload(chan<- os.Signal) {}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/rdpbroker/rdpbroker/broker/config"
+	"github.com/rdpbroker/rdpbroker/broker/daemon"
+)
+
+const defaultConfig = "broker.yaml"
+
+func configFlag(c *cobra.Command) *string {
+	return c.Flags().StringP("config", "c", defaultConfig, "the configuration `file`")
+}
+
+func serveCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the broker",
+		Long: `Run the broker on a configuration file.
+
+SIGTERM or Ctrl-C  stop accepting; open connections go on until drain_timeout
+the same again     end at once
+SIGHUP             read the configuration and the lists again; a file with a
+                   mistake changes nothing`,
+		Args: exactly(0, "no arguments"),
+	}
+	file := configFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error { return serve(*file, c.ErrOrStderr()) }
+	return c
+}
+
+func serve(file string, stderr io.Writer) error {
+	cfg, err := load(file, stderr)
+	if err != nil {
+		return err
+	}
+	log, err := logger(cfg.Log)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Sync() }() // fails on terminals; nothing is lost there
+	d, err := daemon.New(cfg, daemon.Options{Log: log, Version: version})
+	if err != nil {
+		return err
+	}
+	if _, err := d.Listen(); err != nil {
+		return err
+	}
+	stop, kill := signals(log)
+	reload := make(chan os.Signal, 1)
+	notifyReload(reload)
+	defer signal.Stop(reload)
+	go func() {
+		for range reload {
+			next, err := config.Load(file)
+			d.Reload(next, err)
+		}
+	}()
+	return d.Run(stop, kill)
+}
+
+// signals are two contexts: the first ends with the first signal to stop, the
+// second with the second one.
+func signals(log *zap.Logger) (stop, kill context.Context) {
+	stop, stopNow := context.WithCancel(context.Background())
+	kill, killNow := context.WithCancel(context.Background())
+	c := make(chan os.Signal, 2)
+	signal.Notify(c, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		s := <-c
+		log.Info("stopping: no new connections; the same signal again ends the open ones", zap.Stringer("signal", s))
+		stopNow()
+		s = <-c
+		log.Warn("ending open connections", zap.Stringer("signal", s))
+		killNow()
+	}()
+	return stop, kill
+}
+
+// load reads the configuration; what is wrong or risky with it goes to stderr.
+func load(file string, stderr io.Writer) (*config.Config, error) {
+	cfg, err := config.Load(file)
+	var problems config.Problems
+	if errors.As(err, &problems) {
+		fmt.Fprintln(stderr, problems.Error())
+		return nil, quietFailure{}
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range cfg.Warnings {
+		fmt.Fprintln(stderr, "warning:", w)
+	}
+	return cfg, nil
+}
+
+func logger(c config.Log) (*zap.Logger, error) {
+	level, err := zapcore.ParseLevel(c.Level)
+	if err != nil {
+		return nil, fmt.Errorf("log.level: %w", err)
+	}
+	z := zap.NewProductionConfig()
+	z.EncoderConfig.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+	z.EncoderConfig.EncodeDuration = zapcore.StringDurationEncoder
+	if c.Format == "console" {
+		z = zap.NewDevelopmentConfig()
+		z.EncoderConfig.EncodeDuration = zapcore.StringDurationEncoder
+		z.Development = false
+	}
+	// A line that somebody could have needed is never left out.
+	z.Sampling = nil
+	z.DisableStacktrace = true
+	z.Level = zap.NewAtomicLevelAt(level)
+	return z.Build()
+}
