@@ -47,10 +47,12 @@ type Entry struct {
 // DefaultFreshFor is the age up to which a reading is used for placements.
 const DefaultFreshFor = 60 * time.Second
 
-// Back-off after a watcher's error: doubled from first to last, with jitter.
 const (
+	// Back-off after a watcher's error: doubled from first to last, with jitter.
 	firstRetry = 500 * time.Millisecond
 	lastRetry  = 30 * time.Second
+	// refreshSpacing is the least time between two readings that were asked for.
+	refreshSpacing = 500 * time.Millisecond
 	// steady is how long a watcher must have run for its next error to be a first one.
 	steady = time.Minute
 )
@@ -75,6 +77,10 @@ type watched struct {
 	stop  context.CancelFunc // nil until Run
 	// again wakes a watcher that waits for its next try.
 	again chan struct{}
+	// refreshedAt is when a reading was last asked for; refreshing, that a timer
+	// will ask for the next.
+	refreshedAt time.Time
+	refreshing  bool
 }
 
 // New makes an inventory of entries. It starts nothing. onChange, if not nil, is
@@ -124,17 +130,33 @@ func (inv *Inventory) Run(ctx context.Context) error {
 	return nil
 }
 
-// Refresh asks for a reading of host now. It does not block.
+// Refresh asks for a reading of host soon: at once, or refreshSpacing after the
+// last request, so that strangers who connect and leave do not keep hosts busy.
+// It does not block.
 func (inv *Inventory) Refresh(host string) {
 	inv.mu.Lock()
+	defer inv.mu.Unlock()
 	w := inv.watching[host]
-	inv.mu.Unlock()
-	if w == nil {
+	if w == nil || inv.ctx == nil || w.refreshing {
 		return
 	}
-	if r, ok := w.entry.Watcher.(Refresher); ok {
-		r.Refresh()
+	r, ok := w.entry.Watcher.(Refresher)
+	if !ok {
+		return
 	}
+	wait := refreshSpacing - time.Since(w.refreshedAt)
+	if wait <= 0 {
+		w.refreshedAt = time.Now()
+		r.Refresh()
+		return
+	}
+	w.refreshing = true
+	time.AfterFunc(wait, func() {
+		inv.mu.Lock()
+		w.refreshing, w.refreshedAt = false, time.Now()
+		inv.mu.Unlock()
+		r.Refresh()
+	})
 }
 
 // Retry ends the wait of a host whose watcher failed, so that it is tried at

@@ -160,6 +160,31 @@ func TestApplyKeepsWhatIsTheSame(t *testing.T) {
 	})
 }
 
+func TestManyRequestsToRefreshBecomeFew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int32
+		w := watcher{
+			watch: func(ctx context.Context, _ sessions.Host, _ func(sessions.Report)) error {
+				<-ctx.Done()
+				return ctx.Err()
+			},
+			refresh: func() { asked.Add(1) },
+		}
+		inv := inventory.New([]inventory.Entry{{Host: host("a"), Watcher: w}}, nil, nil)
+		stop := run(t, inv)
+		defer stop()
+		synctest.Wait()
+		for range 1000 {
+			inv.Refresh("a")
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(time.Second)
+		if n := asked.Load(); n < 2 || n > 4 {
+			t.Errorf("1000 requests within a second became %d readings", n)
+		}
+	})
+}
+
 func TestSnapshotsArriveInOrderAndRefreshReachesTheWatcher(t *testing.T) {
 	asked := make(chan struct{}, 1)
 	pub := make(chan func(sessions.Report), 1)
