@@ -123,13 +123,7 @@ func NewModel(opt Options, clock func() time.Time, onEvent func(Event)) *Model {
 }
 
 // Options are the switches as they stand.
-func (m *Model) Options() Options {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	opt := m.opt
-	opt.Faults = slices.Clone(opt.Faults)
-	return opt
-}
+func (m *Model) Options() Options { return m.Overview().Options }
 
 // Configure changes the switches under the model's lock.
 func (m *Model) Configure(change func(*Options)) {
@@ -141,43 +135,45 @@ func (m *Model) Configure(change func(*Options)) {
 	m.changed()
 }
 
+// Overview is a host at one moment.
+type Overview struct {
+	// HostTime is the host's own clock.
+	HostTime time.Time
+	// Sessions is what Model.Sessions returns.
+	Sessions []sessions.Session
+	// Used is the number of slots that are held.
+	Used    int
+	Options Options
+}
+
+// Overview is everything on the host, read in one step.
+func (m *Model) Overview() Overview {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.advance()
+	opt := m.opt
+	opt.Faults = slices.Clone(opt.Faults)
+	return Overview{HostTime: m.hostNow(), Sessions: m.list(func(*session) bool { return true }), Used: m.used(), Options: opt}
+}
+
 // Sessions is everything on the host, ordered by ID, the services session and
 // the listener included, with times in the host's own clock.
-func (m *Model) Sessions() []sessions.Session { return m.list(func(*session) bool { return true }) }
+func (m *Model) Sessions() []sessions.Session { return m.Overview().Sessions }
 
 // VisibleSessions is what a caller without administrative rights sees: hidden
 // sessions are left out, silently, as [MS-TSTS] 3.3.4.1.3 has it.
 func (m *Model) VisibleSessions() []sessions.Session {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.advance()
 	return m.list(func(s *session) bool { return !s.hidden })
 }
 
-func (m *Model) list(show func(*session) bool) []sessions.Session {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.advance()
-	list := []sessions.Session{{ID: 0, Name: "services", State: sessions.StateDisconnected}}
-	for _, s := range m.ordered() {
-		if show(s) {
-			list = append(list, s.Session)
-		}
-	}
-	return append(list, sessions.Session{ID: ListenerID, Name: "rdp-tcp", State: sessions.StateListen})
-}
-
 // HostTime is the host's own clock: the model's clock plus Options.ClockSkew.
-func (m *Model) HostTime() time.Time {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.hostNow()
-}
+func (m *Model) HostTime() time.Time { return m.Overview().HostTime }
 
 // Used is the number of slots that are held now.
-func (m *Model) Used() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.advance()
-	return m.used()
-}
+func (m *Model) Used() int { return m.Overview().Used }
 
 // Tick lets due things happen. Without it they happen at the next call of any
 // other method.
@@ -202,6 +198,16 @@ func (m *Model) Watch() (changed <-chan struct{}, stop func()) {
 }
 
 // The rest of this file needs m.mu held.
+
+func (m *Model) list(show func(*session) bool) []sessions.Session {
+	list := []sessions.Session{{ID: 0, Name: "services", State: sessions.StateDisconnected}}
+	for _, s := range m.ordered() {
+		if show(s) {
+			list = append(list, s.Session)
+		}
+	}
+	return append(list, sessions.Session{ID: ListenerID, Name: "rdp-tcp", State: sessions.StateListen})
+}
 
 func (m *Model) hostNow() time.Time { return m.clock().Add(m.opt.ClockSkew) }
 
