@@ -67,6 +67,9 @@ func (d *decider) survey() {
 		}
 		h := hostView{HostState: hs, limit: hs.Limit(), used: Used(d.view, hs)}
 		h.closed, h.noNew = d.availability(hs, h.limit)
+		if h.noNew == "" && d.ownLeaving(&h) {
+			h.noNew = "a session there that may be the caller's own is being logged off"
+		}
 		d.hosts = append(d.hosts, h)
 	}
 }

@@ -123,6 +123,22 @@ func (d *decider) leaving(h *hostView, s sessions.Session) bool {
 	return false
 }
 
+// ownLeaving reports whether a session that may be the caller's own is on its way
+// out on h: the host would put them back into it, and it would end under them. A
+// stuck one is no hindrance, or its user could never come back.
+func (d *decider) ownLeaving(h *hostView) bool {
+	if h.Report == nil {
+		return false
+	}
+	for _, s := range h.Report.Sessions {
+		stuck := d.view.Untouchable[sessions.RefOf(h.Host.Name, s)] != ""
+		if s.HasUser() && d.id.CouldBe(s.Account) && d.leaving(h, s) && !stuck {
+			return true
+		}
+	}
+	return false
+}
+
 // preferOwn reports whether own session a on ha is better than b on hb. A
 // disconnected one beats an active one, a later disconnect an earlier one; on
 // equal terms the first by host name, which was found already, and by ID.
