@@ -29,7 +29,7 @@ func (c *Conn) Activate(ctx context.Context) error {
 func (c *Conn) demandActive() error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
-	if c.active || c.leaving {
+	if c.active.Load() || c.leaving.Load() {
 		return errors.New("the client is active already, or leaving")
 	}
 	if err := c.licenseLocked(); err != nil {
@@ -125,6 +125,6 @@ func (c *Conn) finish() error {
 	if err := c.writeLocked(fontMapPacket()); err != nil {
 		return fmt.Errorf("sending the font map: %w", err)
 	}
-	c.active = true
+	c.active.Store(true)
 	return nil
 }

@@ -25,30 +25,39 @@ const (
 // Draw shows img with its upper left corner at the point at of the desktop. What
 // lies outside of the desktop is cut off, transparent pixels come out black. It
 // returns when everything has been handed to the network. Draw may be called
-// from any goroutine; two pictures do not mix.
+// from any goroutine; two pictures do not mix, but ErrorInfo, Redirect and Close
+// cut a picture short.
 func (c *Conn) Draw(img image.Image, at image.Point) error {
 	target := img.Bounds().Sub(img.Bounds().Min).Add(at)
 	target = target.Intersect(image.Rect(0, 0, c.client.Width, c.client.Height))
 	shift := img.Bounds().Min.Sub(at) // from the desktop to img
+	tileHeight := min(64, maxTileBytes/(tileWidth*c.client.ColorDepth/8))
+	pixels := image.NewRGBA(image.Rect(0, 0, tileWidth, tileHeight))
 
-	c.writing.Lock()
-	defer c.writing.Unlock()
-	if !c.active || c.leaving {
+	c.drawing.Lock()
+	defer c.drawing.Unlock()
+	if !c.active.Load() || c.leaving.Load() {
 		return ErrNotActive
 	}
-	bytesPerPixel := c.client.ColorDepth / 8
-	tileHeight := min(64, maxTileBytes/(tileWidth*bytesPerPixel))
-	pixels := image.NewRGBA(image.Rect(0, 0, tileWidth, tileHeight))
 	for y := target.Min.Y; y < target.Max.Y; y += tileHeight {
 		for x := target.Min.X; x < target.Max.X; x += tileWidth {
 			tile := image.Rect(x, y, x+tileWidth, y+tileHeight).Intersect(target)
 			draw.Draw(pixels, tile.Sub(tile.Min), img, tile.Min.Add(shift), draw.Src)
-			if err := c.writeLocked(bitmapPacket(pixels, tile, c.client.ColorDepth)); err != nil {
+			if err := c.writeWhileActive(bitmapPacket(pixels, tile, c.client.ColorDepth)); err != nil {
 				return fmt.Errorf("drawing at %v: %w", tile.Min, err)
 			}
 		}
 	}
 	return nil
+}
+
+func (c *Conn) writeWhileActive(packet []byte) error {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	if c.leaving.Load() {
+		return ErrNotActive
+	}
+	return c.writeLocked(packet)
 }
 
 // bitmapPacket is a slow-path Bitmap Update of one uncompressed rectangle,

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -74,10 +75,12 @@ type Conn struct {
 		until time.Time // no read may take longer, whatever else is asked for; zero: no limit
 	}
 
-	writing  sync.Mutex
-	licensed bool // by writing
-	active   bool // by writing
-	leaving  bool // by writing: the client was told to go
+	drawing sync.Mutex // held for a picture, before writing
+
+	writing  sync.Mutex  // held for a packet
+	licensed bool        // by writing
+	active   atomic.Bool // set under writing
+	leaving  atomic.Bool // set under writing: the client was told to go
 
 	closing sync.Once
 }
@@ -254,10 +257,13 @@ func (c *Conn) start(ctx context.Context, part func(context.Context) error) erro
 func (c *Conn) during(ctx context.Context, op func() error) error {
 	stop := context.AfterFunc(ctx, func() { c.readUntil(time.Unix(1, 0)) })
 	err := op()
-	if !stop() {
-		return errors.Join(context.Cause(ctx), err)
+	switch {
+	case stop():
+		return err
+	case err == nil:
+		return context.Cause(ctx)
 	}
-	return err
+	return fmt.Errorf("%w: %w", context.Cause(ctx), err)
 }
 
 // stream is what carries packets at this stage.
@@ -335,15 +341,9 @@ func (c *Conn) sendParting(packets []byte) error {
 	if err := c.writeLocked(packets); err != nil {
 		return err
 	}
-	c.leaving = true
+	c.leaving.Store(true)
 	c.readUntil(time.Now().Add(c.cfg.LeaveTimeout))
 	return nil
-}
-
-func (c *Conn) isLeaving() bool {
-	c.writing.Lock()
-	defer c.writing.Unlock()
-	return c.leaving
 }
 
 // Close ends the connection. After ErrorInfo or Redirect it waits until the
@@ -353,7 +353,7 @@ func (c *Conn) isLeaving() bool {
 func (c *Conn) Close() error {
 	var err error
 	c.closing.Do(func() {
-		if c.isLeaving() {
+		if c.leaving.Load() {
 			_, _ = io.Copy(io.Discard, c.raw) // until the client closes or readUntil strikes
 		}
 		if c.secured != nil {

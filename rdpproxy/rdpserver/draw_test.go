@@ -5,6 +5,7 @@ import (
 	"image/color"
 	"image/draw"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -152,6 +153,49 @@ func TestDrawToClientThatDoesNotRead(t *testing.T) {
 		}
 	}
 	t.Error("everything was drawn, to nobody")
+}
+
+// TestEverybodyAtOnce is for the race detector, and for deadlocks.
+func TestEverybodyAtOnce(t *testing.T) {
+	client, conn := activeMstsc(t, Config{LeaveTimeout: patience})
+	picture := testPicture(200, 200)
+	var all sync.WaitGroup
+	all.Go(func() {
+		if err := conn.Run(t.Context(), func(Event) { _ = conn.Draw(picture, image.Point{}) }); err != nil {
+			t.Error(err)
+		}
+	})
+	for range 3 {
+		all.Go(func() {
+			for conn.Draw(picture, image.Point{}) == nil {
+			}
+		})
+		all.Go(func() {
+			if err := conn.Status(StatusStartingVM); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for range 3 {
+		client.send([]byte{0x04, 4, 0, 0x26})
+		client.receive()
+	}
+	for range 2 {
+		all.Go(func() {
+			if err := conn.ErrorInfo(ErrorReboot); err != nil {
+				t.Error(err)
+			}
+			if err := conn.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	// The client leaves when it is told to, and only then.
+	for packet := client.receive(); string(packet) != string(disconnectPacket()); {
+		packet = client.receive()
+	}
+	client.Close()
+	all.Wait()
 }
 
 func TestDepth(t *testing.T) {

@@ -65,7 +65,7 @@ func (s StatusCode) String() string { return fmt.Sprintf("status %#x", uint32(s)
 func (c *Conn) ErrorInfo(code ErrorCode) error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
-	if c.leaving {
+	if c.leaving.Load() {
 		return nil
 	}
 	var packets []byte
@@ -84,7 +84,7 @@ func (c *Conn) ErrorInfo(code ErrorCode) error {
 func (c *Conn) Status(code StatusCode) error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
-	if c.leaving || c.client.EarlyCapabilities&earlyStatusInfo == 0 {
+	if c.leaving.Load() || c.client.EarlyCapabilities&earlyStatusInfo == 0 {
 		return nil
 	}
 	if err := c.licenseLocked(); err != nil {

@@ -38,7 +38,7 @@ func (c *Conn) Redirect(r Redirection) error {
 	}
 	c.writing.Lock()
 	defer c.writing.Unlock()
-	if c.leaving {
+	if c.leaving.Load() {
 		return nil
 	}
 	if err := c.sendParting(packet); err != nil {

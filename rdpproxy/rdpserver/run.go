@@ -22,7 +22,7 @@ func (c *Conn) Run(ctx context.Context, onInput func(Event)) error {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case errors.Is(err, errClientLeft), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
-		errors.Is(err, net.ErrClosed), c.isLeaving():
+		errors.Is(err, net.ErrClosed), c.leaving.Load():
 		return nil
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Errorf("%v was silent for too long: %w", c.client.Remote, err)

@@ -249,8 +249,10 @@ func TestNotRDP(t *testing.T) {
 			nc, result := handshake(t, t.Context(), Config{TLS: testTLS(t)})
 			(&mstsc{t, nc, nil}).send([]byte(opening))
 			_ = nc.(*net.TCPConn).CloseWrite() // the server may have closed already
-			if r := <-result; r.err == nil {
-				t.Error("taken for RDP")
+			r := <-result
+			var format *x224.FormatError
+			if r.err == nil || errors.As(r.err, &format) != (name == "TLS" || name == "HTTP") {
+				t.Errorf("%v", r.err)
 			}
 		})
 	}
