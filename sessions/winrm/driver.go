@@ -1,0 +1,87 @@
+package winrm
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/rdpbroker/rdpbroker/sessions"
+)
+
+// Driver reads one Windows host and logs sessions off it. It holds no
+// connection until it is used. Its methods may be called at the same time, but
+// Watch only once.
+type Driver struct {
+	client  *client
+	channel channel
+	refresh chan struct{}
+}
+
+// channel is a way to learn about a host's sessions and to end them. textChannel
+// is one that asks again and again.
+type channel interface {
+	// watch publishes reports until ctx ends or the host is lost. A value on
+	// refresh asks for a report now.
+	watch(ctx context.Context, refresh <-chan struct{}, publish func(sessions.Report)) error
+	// evict is Driver.Evict.
+	evict(ctx context.Context, host string, victim sessions.Session) error
+}
+
+// New makes the driver of one host. It connects to nothing.
+func New(cfg Config, log *zap.Logger) (*Driver, error) {
+	if log == nil {
+		log = zap.NewNop()
+	}
+	t, err := cfg.check()
+	if err != nil {
+		return nil, fmt.Errorf("winrm: %w", err)
+	}
+	c := newClient(t, &gate{now: time.Now}, log)
+	return &Driver{
+		client:  c,
+		channel: &textChannel{run: c.run, poll: t.poll, allowEvict: t.allowEvict, settle: settleTime},
+		refresh: make(chan struct{}, 1),
+	}, nil
+}
+
+// Watch publishes a reading at once and then every Config.Poll or Refresh. It
+// returns with the first error or with ctx's. An *AuthError must not be answered
+// with a new Watch soon: that returns the same error again, without asking the
+// host, until the error's RetryAt.
+func (d *Driver) Watch(ctx context.Context, h sessions.Host, publish func(sessions.Report)) error {
+	if err := d.channel.watch(ctx, d.refresh, publish); err != nil {
+		return fmt.Errorf("watch %s: %w", h.Name, err)
+	}
+	return nil
+}
+
+// Refresh asks Watch for a reading now. It does not block, and several requests
+// may become one reading. After a refused logon it allows one more try before
+// AuthError.RetryAt, but not within five minutes of the last one so allowed.
+func (d *Driver) Refresh() {
+	d.client.gate.refresh()
+	select {
+	case d.refresh <- struct{}{}:
+	default:
+	}
+}
+
+// Evict logs the victim off if it is still exactly the session described: the
+// host is read again, and ID, account, logon time and disconnect time must be
+// the same and the session Disconnected. It returns nil when the session is gone.
+//
+// Errors: *sessions.RefusedError if nothing was done, *sessions.StuckError if the
+// session was told to log off and is still there when ctx ends. After any other
+// the outcome is not known.
+func (d *Driver) Evict(ctx context.Context, h sessions.Host, victim sessions.Session) error {
+	return d.channel.evict(ctx, h.Name, victim)
+}
+
+// Close drops the connection that is kept between requests. Calls under way are
+// ended by their contexts.
+func (d *Driver) Close() error {
+	d.client.close()
+	return nil
+}
