@@ -88,20 +88,23 @@ func (p *pair) await(other *direction) {
 		<-other.done
 		return
 	}
-	const looks = 8 // per linger time
+	const looks = 8 // per linger time; counted, so that a starved process does not take its own pause for the peer's
 	ticker := time.NewTicker(max(p.linger/looks, time.Millisecond))
 	defer ticker.Stop()
-	last, since := p.moved(other), time.Now()
+	last, still := p.moved(other), 0
 	for {
 		select {
 		case <-other.done:
 			return
-		case now := <-ticker.C:
-			if moved := p.moved(other); moved != last {
-				last, since = moved, now
-			} else if now.Sub(since) >= p.linger {
-				p.cut(other.from, fmt.Errorf("relay: the %s did not end and nothing moved for %s", other.from, p.linger))
-			}
+		case <-ticker.C:
+		}
+		moved := p.moved(other)
+		if moved != last {
+			last, still = moved, 0
+			continue
+		}
+		if still++; still == looks {
+			p.cut(other.from, fmt.Errorf("relay: the %s did not end and nothing moved for %s", other.from, p.linger))
 		}
 	}
 }
