@@ -93,22 +93,24 @@ func (s *screen) apply(packet []byte) {
 
 func TestDraw(t *testing.T) {
 	client, conn := activeMstsc(t, Config{})
+	desktop := image.Rect(0, 0, 300, 202)
+	conn.client.Width, conn.client.Height = desktop.Dx(), desktop.Dy()
 	for _, test := range []struct {
 		name string
 		img  image.Image
 		at   image.Point
 	}{
-		{"whole desktop", testPicture(1024, 768), image.Pt(0, 0)},
+		{"whole desktop", testPicture(300, 202), image.Pt(0, 0)},
 		{"odd size at an odd place", testPicture(203, 101), image.Pt(13, 7)},
-		{"one pixel", testPicture(1, 1), image.Pt(1023, 767)},
-		{"beyond the lower right", testPicture(300, 300), image.Pt(900, 700)},
-		{"beyond the upper left", testPicture(300, 300), image.Pt(-100, -50)},
-		{"a part of a picture", testPicture(300, 300).SubImage(image.Rect(50, 60, 171, 222)), image.Pt(400, 300)},
+		{"one pixel", testPicture(1, 1), image.Pt(299, 201)},
+		{"beyond the lower right", testPicture(100, 100), image.Pt(201, 153)},
+		{"beyond the upper left", testPicture(200, 200), image.Pt(-100, -50)},
+		{"a part of a picture", testPicture(300, 300).SubImage(image.Rect(50, 60, 171, 122)), image.Pt(40, 30)},
 		{"outside", testPicture(10, 10), image.Pt(5000, 0)},
 	} {
 		for _, depth := range []int{16, 24, 32} {
 			conn.client.ColorDepth = depth
-			got := &screen{t, image.NewRGBA(image.Rect(0, 0, 1024, 768)), depth}
+			got := &screen{t, image.NewRGBA(desktop), depth}
 			want := image.NewRGBA(got.Bounds())
 			b := test.img.Bounds()
 			draw.Draw(want, b.Sub(b.Min).Add(test.at), test.img, b.Min, draw.Src)
