@@ -138,7 +138,7 @@ func (c *canvas) badge(x, y float64, text string, accent color.RGBA) {
 func (c *canvas) table(s scene, left, top, right, bottom float64) {
 	c.box(left, top, right-left, bottom-top, 14, panel)
 	c.text(left+28, top+44, "Sessions on this host", medium, 21, ink)
-	slots := fmt.Sprintf("%d slots held, no limit", s.used)
+	slots := fmt.Sprintf("%d held, no limit", s.used)
 	if s.slots > 0 {
 		slots = fmt.Sprintf("%d of %d slots held", s.used, s.slots)
 		for i := range min(s.slots, 16) {
