@@ -237,12 +237,12 @@ func redirect(text string) (rest, stdout, stderr string, ok bool) {
 		}
 		kept := b.String()
 		from := &stdout
-		if strings.HasSuffix(kept, "2") || strings.HasSuffix(kept, "1") {
-			if kept[len(kept)-1] == '2' {
+		if n := len(kept); n > 0 && strings.Contains("12", kept[n-1:]) && (n == 1 || kept[n-2] == ' ') {
+			if kept[n-1] == '2' { // a digit by itself is a handle; that of "65001>" is not
 				from = &stderr
 			}
 			b.Reset()
-			b.WriteString(kept[:len(kept)-1])
+			b.WriteString(kept[:n-1])
 		}
 		target := strings.TrimLeft(strings.TrimLeft(text[i+1:], ">"), " ")
 		switch {
