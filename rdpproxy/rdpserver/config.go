@@ -19,7 +19,8 @@ type Config struct {
 	// CheckPassword is asked at most once per connection, by Handshake, when the
 	// client sent a password; its answer is ClientInfo.PasswordOK. user and
 	// domain are as the client wrote them (user may be DOM\user or a UPN). The
-	// password is UTF-8 and is wiped after the call: do not keep it. Nil: the
+	// password is UTF-8 and is wiped after the call, as is the packet that it came
+	// in: do not keep it. (What crypto/tls has buffered is out of reach.) Nil: the
 	// password is wiped unread.
 	CheckPassword func(user, domain string, password []byte) bool
 	// StartTimeout bounds Handshake, and Activate once more. 0: 30 s.

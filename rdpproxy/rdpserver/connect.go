@@ -55,8 +55,11 @@ func (c *cursor) berElement(tag uint16) []byte {
 }
 
 func appendBERLength(b []byte, n int) []byte {
-	if n < 0x80 {
+	switch {
+	case n < 0x80:
 		return append(b, byte(n))
+	case n < 0x100:
+		return append(b, 0x81, byte(n))
 	}
 	return binary.BigEndian.AppendUint16(append(b, 0x82), uint16(n))
 }

@@ -209,3 +209,28 @@ func TestConfirmActiveOfMstsc(t *testing.T) {
 		}
 	}
 }
+
+// TestConnectResponseLengths: the lengths inside fit each other for every number
+// of channels, which takes them from one byte to more.
+func TestConnectResponseLengths(t *testing.T) {
+	for channels := range maxStatic + 1 {
+		d := serverData{channels: channels, messageChannel: 2000, multitransport: true}
+		outer := cursor{b: pdu(t, connectResponsePacket(d.encode()))}
+		body := cursor{b: outer.berElement(0x7f66)}
+		body.berElement(0x0a)
+		body.berElement(0x02)
+		body.berElement(0x30)
+		gcc := cursor{b: body.berElement(0x04)}
+		gcc.skip(len(t124Key) + 1 + len(createResponse))
+		userData := gcc.take(gcc.perLength())
+		if outer.err != nil || body.err != nil || gcc.err != nil || len(outer.b)+len(body.b)+len(gcc.b) > 0 {
+			t.Fatalf("%d channels: %v, %v, %v; left over: %x, %x, %x", channels, outer.err, body.err, gcc.err, outer.b, body.b, gcc.b)
+		}
+		for rest := (cursor{b: userData}); len(rest.b) > 0; {
+			rest.skip(2)
+			if rest.skip(int(rest.u16()) - 4); rest.err != nil {
+				t.Fatalf("%d channels: %x", channels, userData)
+			}
+		}
+	}
+}
