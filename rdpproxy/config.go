@@ -1,0 +1,104 @@
+package rdpproxy
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/rdpbroker/rdpbroker/rdpproxy/relay"
+)
+
+// Config are the settings of a Proxy. The zero value is usable. In every limit
+// and time 0 means the default that its comment names, and a negative value "no
+// limit".
+type Config struct {
+	// Listener names the listener given to Serve, for routers, logs and counters.
+	Listener string
+	// ProxyProtocol says whether connections to that listener begin with a PROXY header.
+	ProxyProtocol ProxyProtocol
+	// ProxyTrusted are the networks that may send PROXY headers. Connections from
+	// anywhere else are refused while ProxyProtocol is ProxyRequired; so an empty
+	// list refuses all.
+	ProxyTrusted []netip.Prefix
+
+	// FirstPacketTimeout is the time from accepting a connection to the end of
+	// its first packet, a PROXY header and a preconnection blob included. 0: 10 s.
+	FirstPacketTimeout time.Duration
+	// MaxConnections is the number of connections in any step. 0: 10,000.
+	MaxConnections int
+	// MaxPerClient is the same for one client address (IPv6: one /64). Mind
+	// offices behind one address. 0: 256.
+	MaxPerClient int
+	// MaxPending is the number of connections whose first packet has not come
+	// yet. 0: 2,048.
+	MaxPending int
+	// MaxPendingPerClient is the same for one client address (IPv6: one /64). 0: 32.
+	MaxPendingPerClient int
+
+	// DialTimeout bounds one attempt to connect to a host, and before that the
+	// wait for a place among its DialsPerHost. 0: 5 s.
+	DialTimeout time.Duration
+	// DialsPerHost is the number of dials in flight per host address; others
+	// queue in order. xrdp listens with a backlog of 2, and whoever overflows it
+	// waits a second for TCP to try again. 0: 2.
+	DialsPerHost int
+	// AnswerWait is how long after connecting a dial still counts as in flight
+	// while the host has not answered the request. A system completes connections
+	// in the backlog by itself; only the answer tells that the host has taken the
+	// connection out of it. 0: 500 ms. Negative: not at all.
+	AnswerWait time.Duration
+
+	// KeepAlive says how vanished clients and hosts are noticed.
+	KeepAlive relay.KeepAlive
+	// Linger is relay.Options.Linger.
+	Linger time.Duration
+}
+
+// ProxyProtocol says what stands before the first packet of a connection.
+type ProxyProtocol uint8
+
+const (
+	// ProxyOff: nothing. A PROXY header is refused like any other wrong byte.
+	ProxyOff ProxyProtocol = iota
+	// ProxyRequired: a PROXY header, version 1 or 2. The client's address is the
+	// one in it, or the connection's own if it names none (LOCAL, UNKNOWN).
+	ProxyRequired
+)
+
+const noLimit = int(^uint(0) >> 1)
+
+// withDefaults is c with its zero fields filled in and its negative limits
+// made large.
+func (c Config) withDefaults() *Config {
+	for _, d := range []struct {
+		field *time.Duration
+		zero  time.Duration
+		none  time.Duration
+	}{
+		{&c.FirstPacketTimeout, 10 * time.Second, 0},
+		{&c.DialTimeout, 5 * time.Second, 0},
+		{&c.AnswerWait, 500 * time.Millisecond, 0},
+	} {
+		switch {
+		case *d.field == 0:
+			*d.field = d.zero
+		case *d.field < 0:
+			*d.field = d.none
+		}
+	}
+	for _, n := range []struct {
+		field *int
+		zero  int
+	}{
+		{&c.MaxConnections, 10000}, {&c.MaxPerClient, 256},
+		{&c.MaxPending, 2048}, {&c.MaxPendingPerClient, 32},
+		{&c.DialsPerHost, 2},
+	} {
+		switch {
+		case *n.field == 0:
+			*n.field = n.zero
+		case *n.field < 0:
+			*n.field = noLimit
+		}
+	}
+	return &c
+}

@@ -1,0 +1,70 @@
+package rdpproxy
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/rdpbroker/rdpbroker/rdpproxy/x224"
+)
+
+// refuse counts and logs a connection that ended before its first packet was
+// complete. There may be very many of these, so they are for debugging only.
+func (c *conn) refuse(kind string, err error) {
+	c.p.observe.Refused(c.listener, kind)
+	if entry := c.p.log.Check(zapcore.DebugLevel, "connection refused"); entry != nil {
+		entry.Write(zap.String("listener", c.listener), zap.Stringer("client", c.client), zap.String("kind", kind), zap.Error(err))
+	}
+}
+
+// logEnd writes the one line that every connection with a first packet gets.
+// ended says why it got no host; "" if it had one.
+func (c *conn) logEnd(o *x224.Opening, rt Route, ended string, out Outcome) {
+	if ended == "" {
+		ended = "connection ended"
+	}
+	err := out.Relay.Err
+	if out.DialError != nil {
+		err = out.DialError
+	}
+	c.p.log.Info(ended,
+		zap.String("listener", c.listener), zap.Stringer("client", c.client),
+		zap.String("identity", caller(o)), zap.String("host", rt.Host), zap.String("why", rt.Why),
+		zap.Int64("to_host", out.Relay.ToHost), zap.Int64("to_client", out.Relay.ToClient),
+		zap.Duration("duration", time.Since(c.accepted)), zap.String("closer", out.Relay.Closer), zap.Error(err))
+}
+
+// caller is what the first packet says of its sender, fit for a log: quoted and
+// short. A token may be a secret that opens a session; of those, no more is shown
+// than tells two of them apart.
+func caller(o *x224.Opening) string {
+	r := o.Request
+	switch {
+	case r.HasCookie:
+		return "mstshash=" + quote(r.Cookie)
+	case r.Token != nil:
+		token := string(r.Token)
+		if ap, ok := x224.ParseMSTSToken(r.Token); ok {
+			return "msts=" + ap.String()
+		}
+		if strings.HasPrefix(token, "tsv:") || strings.HasPrefix(token, "mth:") { // names of collections, desktops
+			return "token " + quote(token)
+		}
+		return "token " + quote(token[:min(len(token), len("Cookie: msts=")+4)]) + "…"
+	case o.Preconnection != nil:
+		return "preconnection " + quote(o.Preconnection.Payload)
+	}
+	return "none"
+}
+
+// quote makes text of a stranger harmless for logs, and bounded.
+func quote(s string) string {
+	const most = 64
+	if len(s) > most {
+		return strconv.QuoteToASCII(s[:most]) + "…"
+	}
+	return strconv.QuoteToASCII(s)
+}

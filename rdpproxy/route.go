@@ -1,0 +1,67 @@
+package rdpproxy
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/rdpbroker/rdpbroker/rdpproxy/relay"
+	"github.com/rdpbroker/rdpbroker/rdpproxy/x224"
+)
+
+// Router decides where a connection goes.
+type Router interface {
+	// Route returns where to connect req to. It may block, for a queue or an
+	// eviction, until ctx ends, which it does when the client leaves or the proxy
+	// stops, and must then return soon. A *RefusedError is a "no" with a reason;
+	// any other error means that no decision could be made. Either way the client
+	// sees a closed connection and nothing else.
+	//
+	// If the host of the first Route cannot be reached, Route is called once
+	// more for the same request, after Done of the first.
+	Route(ctx context.Context, req Request) (Route, error)
+}
+
+// Request is what is known of a connection before the first byte is answered.
+// All of it but Local and Listener is chosen by whoever connects.
+type Request struct {
+	// Client is the address of the client, from the PROXY header where one is required.
+	Client netip.AddrPort
+	// Local is the address that the client connected to.
+	Local netip.AddrPort
+	// Listener is the name of the listener.
+	Listener string
+	// Opening is the first packet, and the preconnection blob if there was one.
+	Opening *x224.Opening
+}
+
+// Route is a Router's yes. Whoever gets one must see to it that Done is called.
+type Route struct {
+	Host string // name of the host, for logs and counters
+	Addr string // where to dial, host:port
+	Why  string // a word or a sentence for the log line
+	// Done is called exactly once, when the connection is over or was not made.
+	// Never nil.
+	Done func(Outcome)
+}
+
+// Outcome is what became of a Route.
+type Outcome struct {
+	// DialError is why the host could not be reached; nil if it was, and also if
+	// the client left or the proxy stopped before it was: that is no failing of
+	// the host.
+	DialError error
+	// Relay is what was relayed. If the connection ended earlier, its Closer and
+	// Err say by whom and why, and no bytes are counted.
+	Relay relay.Result
+	// Duration is the time since the connection was accepted.
+	Duration time.Duration
+}
+
+// RefusedError is a Router's no.
+type RefusedError struct {
+	// Reason is a short sentence for the operator. The client never sees it.
+	Reason string
+}
+
+func (e *RefusedError) Error() string { return "refused: " + e.Reason }
