@@ -1,0 +1,239 @@
+package placement_test
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rdpbroker/rdpbroker/broker/placement"
+	"github.com/rdpbroker/rdpbroker/sessions"
+)
+
+// The oracle says the same as the design in the plainest words, without any of
+// the code under test: slow, and one rule after the other.
+
+type victim struct {
+	host string
+	s    sessions.Session
+	age  time.Duration
+}
+
+func (s situation) host(name string) *sessions.HostState {
+	for i := range s.hosts {
+		if s.hosts[i].Host.Name == name && s.hosts[i].Host.Farm == s.view.Farm {
+			return &s.hosts[i]
+		}
+	}
+	return nil
+}
+
+func (s situation) reachable(name string) bool { return s.view.Unreachable[name] == "" }
+
+// usable: up, freshly read, not draining, and with a limit.
+func (s situation) usable(h *sessions.HostState) bool {
+	return s.reachable(h.Host.Name) && h.Report != nil && now.Sub(h.Report.ReadAt) <= h.FreshFor &&
+		!h.Host.Draining && !h.Report.Draining && limitOf(h) != 0 && !s.mineIsLeaving(h)
+}
+
+func limitOf(h *sessions.HostState) int {
+	if h.Host.Slots != 0 {
+		return h.Host.Slots
+	}
+	return h.Report.Limit
+}
+
+func countsDisconnected(h *sessions.HostState) bool {
+	answers := []sessions.Tri{h.Host.CountDisconnected, h.Report.CountsDisconnected, sessions.Yes}
+	for _, a := range answers {
+		if a != sessions.Unknown {
+			return a == sessions.Yes
+		}
+	}
+	panic("unreachable")
+}
+
+func somebodys(x sessions.Session) bool {
+	return x.Account.User != "" && x.State != sessions.StateListen && !strings.EqualFold(x.Name, "services")
+}
+
+func holdsSlot(h *sessions.HostState, x sessions.Session) bool {
+	services, console := strings.EqualFold(x.Name, "services"), strings.EqualFold(x.Name, "console")
+	switch x.State {
+	case sessions.StateActive, sessions.StateConnected, sessions.StateConnectQuery, sessions.StateShadow:
+		return !services && (x.Account.User != "" || !console)
+	case sessions.StateDisconnected:
+		return somebodys(x) && countsDisconnected(h)
+	case sessions.StateReset, sessions.StateDown, sessions.StateInit:
+		return !services
+	case sessions.StateListen, sessions.StateIdle:
+		return false
+	case sessions.StateUnknown:
+		return somebodys(x)
+	}
+	return !services && (somebodys(x) || !console) // a number that is no state
+}
+
+func find(h *sessions.HostState, ref sessions.Ref) (sessions.Session, bool) {
+	for _, x := range h.Report.Sessions {
+		if x.ID == ref.ID && x.Incarnation == ref.Incarnation && x.LogonAt.Equal(ref.LogonAt) {
+			return x, true
+		}
+	}
+	return sessions.Session{}, false
+}
+
+// used: sessions that count, and promises that no such session stands for.
+func (s situation) used(h *sessions.HostState) int {
+	n := 0
+	for _, x := range h.Report.Sessions {
+		if holdsSlot(h, x) {
+			n++
+		}
+	}
+	for _, c := range s.view.Claims {
+		if c.Host != h.Host.Name || c.Confirmed {
+			continue
+		}
+		stands := c.Own
+		if stands == nil {
+			stands = c.Victim
+		}
+		if stands != nil {
+			if x, there := find(h, *stands); there && holdsSlot(h, x) {
+				continue
+			}
+		}
+		n++
+	}
+	return n
+}
+
+func (s situation) isLeaving(ref sessions.Ref) bool {
+	return s.view.Leaving[ref] || slices.ContainsFunc(s.view.Claims, func(c placement.Claim) bool { return c.Victim != nil && *c.Victim == ref })
+}
+
+func sameUser(a, b sessions.Account) bool {
+	dom := func(a sessions.Account) string { return strings.ToLower(strings.TrimSuffix(a.Domain, ".example")) }
+	return a.User != "" && strings.EqualFold(a.User, b.User) && (a.Domain == "" || b.Domain == "" || dom(a) == dom(b))
+}
+
+func (s situation) couldBeMine(a sessions.Account) bool {
+	return slices.ContainsFunc(s.id.Accounts, func(m sessions.Account) bool { return sameUser(m, a) })
+}
+
+func (s situation) mineIsLeaving(h *sessions.HostState) bool {
+	return slices.ContainsFunc(h.Report.Sessions, func(x sessions.Session) bool {
+		ref := sessions.RefOf(h.Host.Name, x)
+		return somebodys(x) && s.couldBeMine(x.Account) && s.isLeaving(ref) && s.view.Untouchable[ref] == ""
+	})
+}
+
+// own are the caller's own sessions in this state on hosts that can be reached,
+// the ones being logged off left out.
+func (s situation) own(state sessions.State) (all []victim) {
+	if len(s.id.Accounts) != 1 {
+		return nil
+	}
+	for _, h := range s.hosts {
+		if h.Host.Farm != s.view.Farm || h.Report == nil || !s.reachable(h.Host.Name) {
+			continue
+		}
+		for _, x := range h.Report.Sessions {
+			if somebodys(x) && x.State == state && sameUser(x.Account, s.id.Accounts[0]) && !s.isLeaving(sessions.RefOf(h.Host.Name, x)) {
+				age := now.Sub(x.DisconnectedAt)
+				if x.DisconnectedAt.IsZero() || h.Report.ReadAt.Before(x.DisconnectedAt) {
+					age = 1 << 62 // not known: like long ago
+				}
+				all = append(all, victim{h.Host.Name, x, age})
+			}
+		}
+	}
+	return all
+}
+
+func (s situation) hostsWithSlot() (names []string) {
+	for i := range s.hosts {
+		if h := &s.hosts[i]; h.Host.Farm == s.view.Farm && s.usable(h) && s.used(h) < limitOf(h) {
+			names = append(names, h.Host.Name)
+		}
+	}
+	return names
+}
+
+// mayEvict: the caller may have somebody logged off, in evict or shadow mode.
+func (s situation) mayEvict() bool {
+	e := s.policy.Eviction
+	if e.Proof != placement.KnownUser || e.PerClientPerHour > 0 && s.view.EvictionsByClient >= e.PerClientPerHour {
+		return false
+	}
+	known := len(s.id.Accounts) == 1 && s.id.Known && s.id.Confidence >= sessions.ConfidencePrefix
+	return known || s.id.Trusted
+}
+
+func (s situation) protected(x sessions.Session) bool {
+	if len(s.policy.Eviction.ProtectProcesses) > 0 { // always "setup*"
+		setup := func(p string) bool { return strings.HasPrefix(strings.ToLower(p), "setup") }
+		if x.Processes == nil || slices.ContainsFunc(x.Processes, setup) {
+			return true
+		}
+	}
+	a := x.Account.Folded()
+	for _, p := range s.policy.Eviction.Protect {
+		switch p {
+		case "*":
+			return true
+		case "bob":
+			if a.User == "bob" {
+				return true
+			}
+		case "c?rol":
+			if a.User == "carol" {
+				return true
+			}
+		case `CONTOSO\svc-*`:
+			if strings.HasPrefix(a.User, "svc-") && (a.Domain == "" || a.Domain == "contoso") {
+				return true
+			}
+		case `FABRIKAM\*`:
+			if a.Domain == "" || a.Domain == "fabrikam" {
+				return true
+			}
+		case "[": // malformed: protects nobody
+		default:
+			panic("the oracle does not know " + p)
+		}
+	}
+	return false
+}
+
+// victims are all sessions that policy gives up for the caller.
+func (s situation) victims() (all []victim) {
+	for i := range s.hosts {
+		h := &s.hosts[i]
+		if h.Host.Farm != s.view.Farm || !s.usable(h) || !countsDisconnected(h) || h.Report.NoEvict != "" || s.used(h) > limitOf(h) {
+			continue
+		}
+		if c := s.policy.Eviction.PerHostPerHour; c > 0 && s.view.EvictionsByHost[h.Host.Name] >= c {
+			continue
+		}
+		for _, x := range h.Report.Sessions {
+			ref := sessions.RefOf(h.Host.Name, x)
+			age := now.Sub(x.DisconnectedAt)
+			sameClient := s.id.Client.IsValid() && x.ClientAddr.Unmap() == s.id.Client
+			switch {
+			case x.State != sessions.StateDisconnected, x.Account.User == "", x.ID <= 0,
+				strings.EqualFold(x.Name, "console"), strings.EqualFold(x.Name, "services"):
+			case s.couldBeMine(x.Account), sameClient && s.id.Confidence < sessions.ConfidenceName:
+			case s.protected(x), s.view.Untouchable[ref] != "", s.isLeaving(ref):
+			case slices.ContainsFunc(s.policy.Pins, func(p placement.Pin) bool { return p.Host == h.Host.Name && sameUser(p.Account, x.Account) }):
+			case slices.ContainsFunc(s.view.Claims, func(c placement.Claim) bool {
+				return c.Own != nil && *c.Own == ref || !c.Confirmed && sameUser(c.Account, x.Account)
+			}):
+			case x.DisconnectedAt.IsZero(), age < 0, age < s.policy.Eviction.MinDisconnected:
+			default:
+				all = append(all, victim{h.Host.Name, x, age})
+			}
+		}
+	}
+	return all
+}
