@@ -16,7 +16,7 @@ import (
 
 // Decisions are cheap and the space is large: draw more than rapid's hundred.
 func TestMain(m *testing.M) {
-	if err := flag.Set("rapid.checks", "3000"); err != nil {
+	if err := flag.Set("rapid.checks", "2000"); err != nil {
 		panic(err)
 	}
 	os.Exit(m.Run())
