@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/hashicorp/golang-lru/v2/expirable"
 
@@ -167,8 +168,8 @@ func hostOf(token netip.AddrPort, snap *sessions.Snapshot) string {
 	return ""
 }
 
-// printable is name for people: bounded, and without bytes that a terminal or a
-// log would act on.
+// printable is name for people: bounded, and without characters that a terminal
+// or a log would act on or that nobody sees.
 func printable(name string) string {
 	const most = 64
 	var b strings.Builder
@@ -177,7 +178,7 @@ func printable(name string) string {
 			b.WriteString("…")
 			break
 		}
-		if c < 0x20 || c == 0x7f || c >= 0x80 && c < 0xa0 {
+		if !unicode.IsPrint(c) {
 			c = '·'
 		}
 		b.WriteRune(c)
