@@ -116,8 +116,13 @@ func (r *Resolver) byName(id *sessions.Identity, name string, cut bool, snap *se
 		id.Accounts = known.named(r.parse(name))
 	}
 	id.Known = len(id.Accounts) == 1
-	if len(id.Accounts) == 0 && !cut {
-		id.Accounts = []sessions.Account{r.parse(name)}
+	if len(id.Accounts) > 0 || cut {
+		return
+	}
+	if a := r.parse(name); !a.IsZero() {
+		id.Accounts = []sessions.Account{a}
+	} else {
+		id.Confidence = sessions.ConfidenceNone // "CONTOSO\" names nobody
 	}
 }
 
