@@ -29,6 +29,13 @@ type connection struct {
 	seal      *sealer        // set with manager if the client can seal messages
 }
 
+// forget makes the client authenticate again.
+func (c *connection) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.manager, c.challenge, c.seal = nil, nil, nil
+}
+
 type connectionKey struct{}
 
 func withConnection(ctx context.Context) context.Context {
@@ -89,7 +96,7 @@ func (s *winrmServer) negotiate(w http.ResponseWriter, conn *connection, token [
 	c := conn.challenge
 	conn.challenge = nil
 	var who *Manager
-	session, err := c.verify(token, func(domain, user string) (string, bool) {
+	session, err := c.verify(token, channelBindings(s.cfg.TLS), func(domain, user string) (string, bool) {
 		a := sessions.ParseAccount(user)
 		if domain != "" {
 			a.Domain = domain

@@ -1,10 +1,14 @@
 package simhost
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/md5"
 	"crypto/rc4"
+	"crypto/sha256"
 	"crypto/subtle"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -51,6 +55,7 @@ const (
 	avDNSComputer     = 3
 	avFlags           = 6
 	avTimestamp       = 7
+	avChannelBindings = 10
 
 	avFlagMIC = 2
 )
@@ -96,8 +101,10 @@ func newNTLMChallenge(negotiate []byte, machine string, nonce [8]byte, now time.
 }
 
 // verify checks an AUTHENTICATE_MESSAGE, [MS-NLMP] 2.2.1.3. password returns
-// the password of an account; ok is false if there is no such account.
-func (c *ntlmChallenge) verify(auth []byte, password func(domain, user string) (pw string, ok bool)) (*ntlmSession, error) {
+// the password of an account; ok is false if there is no such account. bindings
+// are the channel bindings that the client must send if it sends any
+// (CbtHardeningLevel=Relaxed); nil without TLS.
+func (c *ntlmChallenge) verify(auth, bindings []byte, password func(domain, user string) (pw string, ok bool)) (*ntlmSession, error) {
 	if kind, err := ntlmKind(auth); err != nil || kind != 3 || len(auth) < 64 {
 		return nil, fmt.Errorf("NTLM: want an authenticate message, got %d bytes of kind %d", len(auth), kind)
 	}
@@ -133,7 +140,11 @@ func (c *ntlmChallenge) verify(auth []byte, password func(domain, user string) (
 		s.key = make([]byte, 16)
 		cipher.XORKeyStream(s.key, fields[52])
 	}
-	if avUint32(blob[28:], avFlags)&avFlagMIC != 0 {
+	pairs := blob[28:]
+	if sent := avValue(pairs, avChannelBindings); bindings != nil && len(bytes.Trim(sent, "\x00")) > 0 && !bytes.Equal(sent, bindings) {
+		return nil, errors.New("NTLM: the client speaks TLS with somebody else")
+	}
+	if flags := avValue(pairs, avFlags); len(flags) == 4 && binary.LittleEndian.Uint32(flags)&avFlagMIC != 0 {
 		if err := c.verifyMIC(auth, s.key); err != nil {
 			return nil, err
 		}
@@ -189,19 +200,37 @@ func avPair(id uint16, value []byte) []byte {
 	return append(b, value...)
 }
 
-// avUint32 is the value of pair id in a list of AV_PAIRs; 0 if it has none.
-func avUint32(list []byte, id uint16) uint32 {
+// avValue is the value of pair id in a list of AV_PAIRs; nil if it has none.
+func avValue(list []byte, id uint16) []byte {
 	for len(list) >= 4 {
 		kind, n := binary.LittleEndian.Uint16(list), int(binary.LittleEndian.Uint16(list[2:]))
 		if kind == avEnd || len(list) < 4+n {
-			return 0
+			return nil
 		}
-		if kind == id && n == 4 {
-			return binary.LittleEndian.Uint32(list[4:])
+		if kind == id {
+			return list[4 : 4+n]
 		}
 		list = list[4+n:]
 	}
-	return 0
+	return nil
+}
+
+// channelBindings is the hash of the bindings to a TLS server's certificate,
+// tls-server-end-point of RFC 5929 for a certificate signed with SHA-256, as
+// SelfSigned makes them; nil for others, which are not checked then.
+func channelBindings(cfg *tls.Config) []byte {
+	if cfg == nil || len(cfg.Certificates) == 0 || cfg.Certificates[0].Leaf == nil {
+		return nil
+	}
+	leaf := cfg.Certificates[0].Leaf
+	if leaf.SignatureAlgorithm != x509.ECDSAWithSHA256 && leaf.SignatureAlgorithm != x509.SHA256WithRSA {
+		return nil
+	}
+	sum := sha256.Sum256(leaf.Raw)
+	data := append([]byte("tls-server-end-point:"), sum[:]...)
+	b := binary.LittleEndian.AppendUint32(make([]byte, 16), uint32(len(data))) // gss_channel_bindings_struct
+	hash := md5.Sum(append(b, data...))
+	return hash[:]
 }
 
 func hmacMD5(key []byte, parts ...[]byte) []byte {

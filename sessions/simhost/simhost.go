@@ -103,6 +103,10 @@ func New(cfg Config) (*Host, error) {
 	return h, nil
 }
 
+// Certificate is the RDP server's certificate, in PEM; nil if Config brought a
+// TLS configuration that computes it.
+func (h *Host) Certificate() []byte { return certificatePEM(h.tls) }
+
 // Model is the host's sessions.
 func (h *Host) Model() *Model { return h.model }
 

@@ -124,9 +124,17 @@ func (s *winrmServer) serve(ctx context.Context, ln net.Listener) error {
 		ReadHeaderTimeout: 30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          zap.NewStdLog(s.log),
-		// TLSNextProto: HTTP/2 never comes up, as ln is wrapped above.
 	}
-	var handlers sync.WaitGroup
+	// http.Server.Close waits neither for handlers nor for its goroutines.
+	var handlers, conns sync.WaitGroup
+	srv.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			conns.Add(1)
+		case http.StateClosed, http.StateHijacked:
+			conns.Done()
+		}
+	}
 	srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		handlers.Add(1)
 		defer handlers.Done()
@@ -137,6 +145,7 @@ func (s *winrmServer) serve(ctx context.Context, ln net.Listener) error {
 	err := srv.Serve(ln)
 	srv.Close()
 	s.stopAll()
+	conns.Wait()
 	handlers.Wait()
 	s.running.Wait()
 	if ctx.Err() != nil || errors.Is(err, http.ErrServerClosed) {
@@ -174,16 +183,21 @@ func (s *winrmServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a := &answer{w: w, conn: conn, machine: s.machine}
 	switch {
 	case isSealed(r.Header.Get("Content-Type")):
-		if conn.seal == nil {
+		if a.seal = conn.seal; a.seal == nil {
 			w.WriteHeader(http.StatusBadRequest)
 			return
 		}
-		if body, err = conn.seal.open(body); err != nil {
+		if body, err = a.seal.open(body); err != nil {
 			s.log.Debug("WinRM message refused", zap.Error(err))
 			w.WriteHeader(http.StatusBadRequest)
 			return
 		}
-		a.sealed = true
+	case len(body) == 0 && r.Header.Get("Authorization") == "":
+		// A client that begins anew on a connection that is authenticated
+		// already: masterzen/winrm does so for each message that it seals.
+		conn.forget()
+		s.unauthorized(w)
+		return
 	case len(body) == 0: // a client that only authenticates, to seal from now on
 		w.WriteHeader(http.StatusOK)
 		return
@@ -208,7 +222,7 @@ type answer struct {
 	conn    *connection
 	machine string
 	request *request
-	sealed  bool
+	seal    *sealer       // the request was sealed, and so is the answer
 	text    string        // replaces the text of faults
 	slow    time.Duration // before each byte
 }
@@ -216,8 +230,8 @@ type answer struct {
 // send writes an envelope.
 func (a *answer) send(status int, envelope []byte) {
 	kind := soapType
-	if a.sealed {
-		envelope, kind = a.conn.seal.close(envelope), sealedType
+	if a.seal != nil {
+		envelope, kind = a.seal.close(envelope), sealedType
 	}
 	a.w.Header().Set("Content-Type", kind)
 	a.w.Header().Set("Server", "Microsoft-HTTPAPI/2.0")
@@ -267,9 +281,7 @@ func (s *winrmServer) misbehave(a *answer, r *http.Request) bool {
 	case FaultEmpty500:
 		a.w.WriteHeader(http.StatusInternalServerError)
 	case FaultUnauthorized:
-		a.conn.mu.Lock()
-		a.conn.manager, a.conn.challenge = nil, nil
-		a.conn.mu.Unlock()
+		a.conn.forget()
 		s.unauthorized(a.w)
 	case FaultBadGateway:
 		a.w.Header().Set("Content-Type", "text/html")
