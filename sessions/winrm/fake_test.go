@@ -9,6 +9,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
+	"log"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -42,7 +43,7 @@ type fakeHost struct {
 
 	mu         sync.Mutex
 	shells     map[string]*fakeShell
-	log        []string       // actions in order
+	actions    []string       // in order
 	counts     map[string]int // by action
 	hellos     int            // NTLM handshakes begun
 	refusals   int            // of passwords
@@ -94,6 +95,7 @@ func (f *fakeHost) start(t *testing.T) *fakeHost {
 		f.password = fakePassword
 	}
 	f.srv = httptest.NewUnstartedServer(f)
+	f.srv.Config.ErrorLog = log.New(io.Discard, "", 0)
 	f.srv.Config.ConnContext = func(ctx context.Context, _ net.Conn) context.Context {
 		return context.WithValue(ctx, fakeConnKey{}, &fakeConn{})
 	}
@@ -278,7 +280,7 @@ func (f *fakeHost) answer(w http.ResponseWriter, r *http.Request, body []byte) {
 	f.mu.Lock()
 	f.counts[action]++
 	nth := f.counts[action]
-	f.log = append(f.log, action)
+	f.actions = append(f.actions, action)
 	f.lastHeader = map[string]string{"IdleTimeOut": req.Body.IdleTimeOut}
 	for _, o := range req.Header.Options {
 		f.lastHeader[o.Name] = o.Value

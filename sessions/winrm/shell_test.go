@@ -35,7 +35,7 @@ func TestRunTellsStreamsAndExitCodeApart(t *testing.T) {
 	if *out != want {
 		t.Errorf("got %+v, want %+v", *out, want)
 	}
-	if got := strings.Join(f.log, " "); got != "Create Command Receive Delete" {
+	if got := strings.Join(f.actions, " "); got != "Create Command Receive Delete" {
 		t.Errorf("messages: %s", got)
 	}
 	if f.openShells() != 0 {
@@ -140,7 +140,9 @@ func TestOddAnswers(t *testing.T) {
 		{"fault with 200", "Create", func(w http.ResponseWriter) {
 			writeSOAP(w, 200, "fault", `<s:Fault><s:Code><s:Subcode><s:Value>w:X</s:Value></s:Subcode></s:Code><s:Reason><s:Text>no</s:Text></s:Reason></s:Fault>`)
 		}, "WS-Management fault 0 (w:X)", 0},
-		{"success with 500", "Create", func(w http.ResponseWriter) { writeSOAP(w, 500, "CreateResponse", `<rsp:Shell><rsp:ShellId>A-1</rsp:ShellId></rsp:Shell>`) }, "no fault", 500},
+		{"success with 500", "Create", func(w http.ResponseWriter) {
+			writeSOAP(w, 500, "CreateResponse", `<rsp:Shell><rsp:ShellId>A-1</rsp:ShellId></rsp:Shell>`)
+		}, "no fault", 500},
 		{"empty 500", "Create", func(w http.ResponseWriter) { w.WriteHeader(500) }, "AllowUnencrypted", 500},
 		{"502 of a proxy", "Receive", func(w http.ResponseWriter) {
 			w.Header().Set("Content-Type", "text/html")

@@ -68,7 +68,10 @@ func (t *tracker) since(s sessions.Session, r *reading, idle time.Duration) time
 	if !ok || s.Incarnation == "" || last.incarnation != s.Incarnation {
 		return now
 	}
-	if last.disconnected && !last.since.IsZero() && idle >= last.idle && !now.After(last.since.Add(resolution)) {
+	if last.disconnected && !last.since.IsZero() && idle >= last.idle {
+		if now.After(last.since.Add(resolution)) {
+			return now // the clocks have drifted apart: ours counts
+		}
 		return last.since
 	}
 	// It was connected in the reading before, or has been since.
