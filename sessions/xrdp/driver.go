@@ -1,0 +1,162 @@
+package xrdp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/rdpbroker/rdpbroker/sessions"
+)
+
+// Config says how a host is read.
+type Config struct {
+	// Runner runs commands on the host as root: a [Local] or an [SSH]. Required.
+	// The driver's Close closes it if it can be closed.
+	Runner Runner
+	// Poll is the time from the end of a reading to the next; 0 means 5 s.
+	Poll time.Duration
+	// Timeout is how long one command may take; 0 means 20 s.
+	Timeout time.Duration
+	// Settle is how long a new session that nobody was seen on is taken for
+	// unfinished (Init) rather than Disconnected; 0 means 30 s.
+	Settle time.Duration
+	// SesmanINI, SesmanLog and SocketDir are where xrdp keeps its settings, log
+	// and sockets on the host; "" means /etc/xrdp/sesman.ini,
+	// /var/log/xrdp-sesman.log and /run/xrdp/sockdir.
+	SesmanINI, SesmanLog, SocketDir string
+}
+
+func (c Config) withDefaults() Config {
+	for d, v := range map[*time.Duration]time.Duration{&c.Poll: 5 * time.Second, &c.Timeout: 20 * time.Second, &c.Settle: 30 * time.Second} {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	for p, v := range map[*string]string{
+		&c.SesmanINI: "/etc/xrdp/sesman.ini", &c.SesmanLog: "/var/log/xrdp-sesman.log", &c.SocketDir: "/run/xrdp/sockdir",
+	} {
+		if *p == "" {
+			*p = v
+		}
+	}
+	return c
+}
+
+// Driver reads one host's sessions and ends them on demand. Its methods may be
+// used at the same time.
+type Driver struct {
+	cfg     Config
+	log     *zap.Logger
+	refresh chan struct{}
+	turn    chan struct{} // holds one token: readings are taken one after the other
+
+	mu     sync.Mutex
+	notes  notes
+	warned map[string]bool // what the log was told of once
+}
+
+// New makes a driver. It connects to nothing until it is used. log may be nil.
+func New(cfg Config, log *zap.Logger) (*Driver, error) {
+	if cfg.Runner == nil {
+		return nil, errors.New("xrdp driver: no Runner")
+	}
+	cfg = cfg.withDefaults()
+	for _, p := range []string{cfg.SesmanINI, cfg.SesmanLog, cfg.SocketDir} {
+		if !strings.HasPrefix(p, "/") {
+			return nil, fmt.Errorf("xrdp driver: path %q is not absolute", p)
+		}
+	}
+	if log == nil {
+		log = zap.NewNop()
+	}
+	return &Driver{cfg: cfg, log: log, refresh: make(chan struct{}, 1), turn: make(chan struct{}, 1),
+		notes: notes{}, warned: map[string]bool{}}, nil
+}
+
+// Watch reads the host every Poll and publishes what it found, until ctx ends or
+// a reading fails. A host whose session manager does not run is an error.
+func (d *Driver) Watch(ctx context.Context, h sessions.Host, publish func(sessions.Report)) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-d.refresh:
+		case <-timer.C:
+		}
+		report, _, err := d.read(ctx, h)
+		if err != nil {
+			return err
+		}
+		publish(report)
+		timer.Reset(d.cfg.Poll)
+	}
+}
+
+// Refresh asks Watch for a reading now. It does not wait for it.
+func (d *Driver) Refresh() {
+	select {
+	case d.refresh <- struct{}{}:
+	default: // one is asked for already
+	}
+}
+
+// Close closes the Runner if it can be closed. Call it when Watch has returned.
+func (d *Driver) Close() error {
+	if c, ok := d.cfg.Runner.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+// read takes one reading.
+func (d *Driver) read(ctx context.Context, h sessions.Host) (sessions.Report, []view, error) {
+	select {
+	case d.turn <- struct{}{}:
+		defer func() { <-d.turn }()
+	case <-ctx.Done():
+		return sessions.Report{}, nil, ctx.Err()
+	}
+	report := sessions.Report{ReadAt: time.Now(), Source: "xrdp", CountsDisconnected: sessions.Yes}
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.Timeout)
+	defer cancel()
+	lines, err := runScript(ctx, d.cfg.Runner, readScript, d.cfg.SesmanINI, d.cfg.SesmanLog, d.cfg.SocketDir)
+	if err != nil {
+		return sessions.Report{}, nil, fmt.Errorf("read xrdp host %s: %w", h.Name, err)
+	}
+	r, err := parseReading(lines)
+	if err != nil {
+		return sessions.Report{}, nil, fmt.Errorf("read xrdp host %s: %w", h.Name, err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var views []view
+	views, d.notes = judge(r, d.notes, d.cfg.Settle)
+	d.tell(h, r)
+	for _, v := range views {
+		report.Sessions = append(report.Sessions, v.session)
+	}
+	report.HostTime, report.Limit = r.now, r.limit
+	return report, views, nil
+}
+
+// tell logs, once each, what an operator ought to know about a reading.
+func (d *Driver) tell(h sessions.Host, r *reading) {
+	once := func(key string, bad bool, msg string, fields ...zap.Field) {
+		if bad && !d.warned[key] {
+			d.log.Warn(msg, append(fields, zap.String("host", h.Name))...)
+		}
+		d.warned[key] = bad
+	}
+	once("ini", r.noINI, "sesman.ini cannot be read: the host's session limit is not known", zap.String("path", d.cfg.SesmanINI))
+	once("limit", !r.noINI && r.limit == 0 && h.Slots == 0,
+		"MaxSessions is not set on the host: its session limit is not known; set slots for it")
+	once("orphan", len(r.orphan) > 0, "sessions of an earlier xrdp-sesman are running: nobody can get back to them", zap.Ints("pids", r.orphan))
+}

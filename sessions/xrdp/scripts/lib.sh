@@ -1,0 +1,68 @@
+# Functions of all scripts. POSIX sh; needs Linux's /proc and the base tools of
+# any distribution. Nothing is written to the host but a lock file under /run.
+set -u
+LC_ALL=C
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export LC_ALL PATH
+
+# fail KIND TEXT ends the script with an answer that says why there is no other.
+fail() {
+	echo "error $*"
+	exit 0
+}
+
+# The executables and sockets of other users can be seen by root only.
+need_root() {
+	uid=$(id -u)
+	[ "$uid" = 0 ] || fail "rights the command runs as uid $uid, but must run as root"
+	[ -r /proc/net/tcp ] && [ -r /proc/self/stat ] || fail "proc /proc cannot be read"
+}
+
+# ticks_of PID sets ticks (start time in clock ticks since boot), parent and
+# state of a process. False if there is no such process. A program may put any
+# bytes into its name, so the fields are counted from the last parenthesis.
+ticks_of() {
+	ticks='' stat=''
+	{ IFS= read -r stat </proc/"$1"/stat; } 2>/dev/null || return 1
+	case $stat in
+	*') '*) ;;
+	*) stat=$(cat /proc/"$1"/stat 2>/dev/null) || return 1 ;;
+	esac
+	rest=${stat##*) }
+	# shellcheck disable=SC2086
+	set -- $rest
+	[ $# -ge 20 ] || return 1
+	state=$1 parent=$2
+	shift 19
+	ticks=$1
+}
+
+# lives PID TICKS: this very process is there and is no zombie.
+lives() {
+	ticks_of "$1" && [ "$ticks" = "$2" ] && [ "$state" != Z ] && [ "$state" != X ]
+}
+
+# displays_in_use prints the numbers of the X displays that a client is connected
+# to: an established TCP connection on port 5900+N (Xvnc), or a connected unix
+# stream named xrdp_display_N (Xorg); or whose channel server still has one, which
+# lags behind by some milliseconds. Whoever the peer is: somebody who looks at a
+# session by other means than xrdp is using it as well.
+displays_in_use() {
+	cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '
+		function hex(s,  i, n) {
+			n = 0
+			for (i = 1; i <= length(s); i++) n = n * 16 + index("123456789ABCDEF", toupper(substr(s, i, 1)))
+			return n
+		}
+		$4 == "01" { port = hex(substr($2, index($2, ":") + 1)); if (port >= 5900) print port - 5900 }'
+	awk '$6 == "03" && $8 ~ /\/xrdp_(display|chansrv_socket)_[0-9]+$/ { sub(/.*_/, "", $8); print $8 }' /proc/net/unix
+}
+
+# chansrv_sockets DIR prints "display date time zone" for each socket on which a
+# channel server waits for a client, with the time of its last change (ctime),
+# which no user can set back. xrdp up to 0.9 keeps them in DIR, later in DIR/uid.
+chansrv_sockets() {
+	# No display has a socket while all clients are connected: then stat fails.
+	stat -c '%z %n' "$1"/xrdp_chansrv_socket_* "$1"/*/xrdp_chansrv_socket_* 2>/dev/null |
+		awk 'NF == 4 { sub(/.*_/, "", $4); if ($4 ~ /^[0-9]+$/) print $4, $1, $2, $3 }'
+}

@@ -1,0 +1,120 @@
+# read.sh SESMAN_INI SESMAN_LOG SOCKET_DIR: prints one reading. What the facts
+# mean is decided by whoever reads it; see parse.go for the lines.
+ini=$1 log=$2 sockets=$3
+echo "rdpbroker-xrdp 1"
+need_root
+
+# now is before everything else: what happens later may be missing below.
+echo "now $(date +%s.%N)"
+IFS= read -r boot </proc/sys/kernel/random/boot_id || fail "proc no boot ID"
+echo "boot $boot"
+IFS=' ' read -r uptime rest </proc/uptime || fail "proc no uptime"
+echo "uptime $uptime"
+echo "hz $(getconf CLK_TCK 2>/dev/null || echo 100)"
+awk '$1 == "btime" { print }' /proc/stat
+
+if [ -r "$ini" ]; then
+	awk '
+		/^[ \t]*[#;]/ { next }
+		/^[ \t]*\[/ { section = tolower($0); gsub(/[ \t\r]/, "", section); next }
+		section == "[sessions]" && (i = index($0, "=")) {
+			key = tolower(substr($0, 1, i - 1)); gsub(/[ \t]/, "", key)
+			value = substr($0, i + 1); gsub(/[^0-9-]/, "", value)
+			if (key == "maxsessions") limit = value
+		}
+		END { print "limit", (limit == "" ? "0" : substr(limit, 1, 9)) }' "$ini"
+else
+	echo "limit unreadable"
+fi
+
+# Every process: pid, parent, uid ("-" while it changes), state, name. The kernel
+# escapes names here, so that no program can forge a line.
+table=$(cat /proc/[0-9]*/status 2>/dev/null | awk '
+	$1 == "Name:" { name = substr($0, 7); gsub(/[^A-Za-z0-9._+-]/, "?", name); pid = "" }
+	$1 == "State:" { state = $2 }
+	$1 == "Pid:" { pid = $2 }
+	$1 == "PPid:" { parent = $2 }
+	$1 == "Uid:" && pid != "" { print pid, parent, ($2 == $3 && $3 == $4 ? $2 : "-"), state, name }')
+
+# Which of them really run xrdp's programs: names can be chosen, /proc/PID/exe cannot.
+real=' '
+for pid in $(printf '%s\n' "$table" | awk '$3 == 0 && ($5 == "xrdp-sesman" || $5 == "xrdp-sesexec") { print $1 }'); do
+	exe=$(readlink /proc/"$pid"/exe 2>/dev/null) || continue
+	case ${exe% (deleted)} in
+	*/xrdp-sesman | */xrdp-sesexec) real="$real$pid " ;;
+	esac
+done
+
+printf '%s\n' "$table" | awk -v real="$real" '
+	function ours(p) { return index(real, " " p " ") > 0 }
+	{ order[++n] = $1; parent[$1] = $2; uid[$1] = $3; state[$1] = $4; name[$1] = $5 }
+	END {
+		for (i = 1; i <= n; i++) {
+			p = order[i]
+			if (state[p] == "Z" || state[p] == "X") continue
+			children[parent[p]] = children[parent[p]] " " p
+			if (name[p] ~ /^X/ || name[p] == "xrdp-chansrv") server[parent[p]] = 1
+		}
+		for (i = 1; i <= n; i++) {
+			p = order[i]
+			if (!ours(p)) continue
+			if (name[p] == "xrdp-sesexec") { # 0.10; without children it is a logon, no session
+				if (p in children) session[p] = 1
+			} else if (!ours(parent[p])) {
+				print (p in server ? "orphan" : "sesman"), p
+			} else if (!ours(parent[parent[p]])) { # a deeper one is a fork that has not become its program yet
+				session[p] = 1
+			}
+		}
+		for (s in session) {
+			print "session", s
+			k = split(children[s], c, " ")
+			for (j = 1; j <= k; j++) {
+				print "child", s, c[j], uid[c[j]], name[c[j]]
+				if (uid[c[j]] > 0) users[uid[c[j]]] = 1
+			}
+		}
+		for (i = 1; i <= n; i++) {
+			p = order[i]
+			if (uid[p] in users && state[p] != "Z" && !((uid[p], name[p]) in seen)) {
+				seen[uid[p], name[p]] = 1
+				print "program", uid[p], name[p]
+			}
+		}
+		for (u in users) print "uid", u
+	}' | while read -r kind a b c d; do
+	case $kind in
+	session)
+		ticks_of "$a" && echo "session $a $ticks"
+		;;
+	child)
+		ticks_of "$b" || continue
+		echo "child $a $b $ticks $c $d"
+		case $d in
+		X*)
+			display=$(tr '\000' '\n' </proc/"$b"/cmdline 2>/dev/null | sed -n 's/^:\([0-9][0-9]*\)$/\1/p' | sed q)
+			[ -z "$display" ] || echo "display $a $display"
+			;;
+		esac
+		;;
+	uid) echo "user $a $(id -nu "$a" 2>/dev/null)" ;;
+	program) echo "program $a $b" ;;
+	*) echo "$kind $a" ;;
+	esac
+done
+
+displays_in_use | sort -u | sed 's/^/in-use /'
+echo "looked $(date +%s.%N)"
+chansrv_sockets "$sockets" | sed 's/^/socket /'
+
+# When clients last connected to sessions, as sesman wrote it down in local time.
+if [ -r "$log" ]; then
+	tail -c 1000000 "$log" | awk '
+		(i = index($0, "session_pid ")) && ($0 ~ /\+\+ reconnected session:/ || $0 ~ /Starting session:/) {
+			pid = substr($0, i + 12); sub(/[^0-9].*/, "", pid)
+			stamp = substr($1, 2, 17)
+			if (pid != "" && stamp ~ /^[0-9]+-[0-9][0-9]:[0-9][0-9]:[0-9][0-9]$/) last[pid] = stamp
+		}
+		END { for (p in last) print "login", p, last[p] }'
+fi
+echo end
