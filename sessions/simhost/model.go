@@ -161,7 +161,7 @@ func (m *Model) Overview() Overview {
 func (m *Model) Sessions() []sessions.Session { return m.Overview().Sessions }
 
 // VisibleSessions is what a caller without administrative rights sees: hidden
-// sessions are left out, silently, as [MS-TSTS] 3.3.4.1.3 has it.
+// sessions are left out, silently ([MS-TSTS] RpcGetEnumResultEx).
 func (m *Model) VisibleSessions() []sessions.Session {
 	m.mu.Lock()
 	defer m.mu.Unlock()

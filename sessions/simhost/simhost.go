@@ -115,6 +115,7 @@ const tickEvery = 100 * time.Millisecond
 
 // Run serves RDP and WinRM until ctx ends, and returns when every connection is
 // over; nil then. It closes both listeners. A nil listener leaves that part out.
+// A host runs once.
 func (h *Host) Run(ctx context.Context, rdp, winrm net.Listener) error {
 	g, ctx := errgroup.WithContext(ctx)
 	if rdp != nil {
