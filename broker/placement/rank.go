@@ -2,6 +2,7 @@ package placement
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/rdpbroker/rdpbroker/sessions"
@@ -127,16 +128,19 @@ func (d *decider) leaving(h *hostView, s sessions.Session) bool {
 // out on h: the host would put them back into it, and it would end under them. A
 // stuck one is no hindrance, or its user could never come back.
 func (d *decider) ownLeaving(h *hostView) bool {
-	if h.Report == nil {
-		return false
+	mine := func(ref sessions.Ref) bool {
+		if ref.Host != h.Host.Name || d.view.Untouchable[ref] != "" {
+			return false
+		}
+		s, there := d.view.Snapshot.Find(ref)
+		return there && s.HasUser() && d.id.CouldBe(s.Account)
 	}
-	for _, s := range h.Report.Sessions {
-		stuck := d.view.Untouchable[sessions.RefOf(h.Host.Name, s)] != ""
-		if s.HasUser() && d.id.CouldBe(s.Account) && d.leaving(h, s) && !stuck {
+	for ref, leaving := range d.view.Leaving {
+		if leaving && mine(ref) {
 			return true
 		}
 	}
-	return false
+	return slices.ContainsFunc(d.view.Claims, func(c Claim) bool { return c.Victim != nil && mine(*c.Victim) })
 }
 
 // preferOwn reports whether own session a on ha is better than b on hb. A
