@@ -1,0 +1,289 @@
+package admin
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/rdpbroker/rdpbroker/broker/placement"
+	"github.com/rdpbroker/rdpbroker/sessions"
+)
+
+// Cells are cut at these lengths, in characters.
+const (
+	maxWord     = 64
+	maxSentence = 300
+)
+
+// none stands in a cell that has nothing to say.
+const none = "-"
+
+// table collects rows of cells that are clean, and writes them in columns.
+type table struct{ rows [][]string }
+
+func (t *table) row(cells ...string) { t.rows = append(t.rows, cells) }
+
+func (t *table) write(w io.Writer) error {
+	var width []int
+	for _, cells := range t.rows {
+		for i, c := range cells {
+			if i == len(width) {
+				width = append(width, 0)
+			}
+			width[i] = max(width[i], utf8.RuneCountInString(c))
+		}
+	}
+	var b strings.Builder
+	for _, cells := range t.rows {
+		var line strings.Builder
+		for i, c := range cells {
+			fmt.Fprintf(&line, "%-*s  ", width[i], c)
+		}
+		b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// WriteHosts writes a table of hosts, and one of who waits if somebody does.
+func WriteHosts(w io.Writer, hosts Hosts) error {
+	var t table
+	t.row("HOST", "FARM", "STATE", "SLOTS", "READ", "NOTES")
+	for i := range hosts.Hosts {
+		h := &hosts.Hosts[i]
+		read := "never"
+		if !h.ReadAt.IsZero() {
+			read = age(hosts.Now.Sub(h.ReadAt)) + " ago"
+		}
+		t.row(clean(h.Name, maxWord), clean(h.Farm, maxWord), hostState(h), slots(h), read, clean(strings.Join(hostNotes(h), "; "), maxSentence))
+	}
+	if err := t.write(w); err != nil || len(hosts.Waiting) == 0 {
+		return err
+	}
+	if _, err := io.WriteString(w, "\n"); err != nil {
+		return err
+	}
+	var q table
+	q.row("WAITING", "FROM", "FARM", "SINCE", "WHY")
+	for _, x := range hosts.Waiting {
+		q.row(caller(x.Identity), address(x.Identity.Client), clean(x.Farm, maxWord), age(hosts.Now.Sub(x.Since)), clean(x.Reason, maxSentence))
+	}
+	return q.write(w)
+}
+
+func hostState(h *Host) string {
+	if h.Draining {
+		return clean(h.State, maxWord) + ", draining"
+	}
+	return clean(h.State, maxWord)
+}
+
+// slots is "1/2 used, 1 disconnected".
+func slots(h *Host) string {
+	if h.ReadAt.IsZero() {
+		return none
+	}
+	limit := "?"
+	if h.Limit > 0 {
+		limit = fmt.Sprint(h.Limit)
+	}
+	out := fmt.Sprintf("%d/%s used", h.Used, limit)
+	if h.Disconnected > 0 {
+		out += fmt.Sprintf(", %d disconnected", h.Disconnected)
+	}
+	if h.Reserved > 0 {
+		out += fmt.Sprintf(", %d reserved", h.Reserved)
+	}
+	return out
+}
+
+// hostNotes are what else an operator should know of h.
+func hostNotes(h *Host) []string {
+	var notes []string
+	if h.Problem != "" {
+		notes = append(notes, h.Problem)
+	}
+	if h.State == hostStale {
+		notes = append(notes, "nobody new is placed there until it can be read")
+	}
+	if h.ReadAt.IsZero() {
+		return notes
+	}
+	if h.Limit == 0 {
+		notes = append(notes, "the number of slots is not known: set slots")
+	}
+	switch {
+	case h.Assumed:
+		notes = append(notes, "assumed: disconnected sessions hold slots")
+	case !h.CountsDisconnected:
+		notes = append(notes, "disconnected sessions hold no slots")
+	}
+	if h.NoEvict != "" {
+		notes = append(notes, "nobody is logged off there: "+h.NoEvict)
+	}
+	return notes
+}
+
+// WriteSessions writes a table of sessions.
+func WriteSessions(w io.Writer, list Sessions) error {
+	var t table
+	t.row("SESSION", "ACCOUNT", "STATE", "DISCONNECTED", "LOGGED ON", "CLIENT", "NOTES")
+	for i := range list.Sessions {
+		s := &list.Sessions[i]
+		gone := none
+		if s.State == sessions.StateDisconnected {
+			gone = known(s.DisconnectedFor)
+		}
+		t.row(fmt.Sprintf("%s/%d", clean(s.Host, maxWord), s.ID), account(s.Account), s.State.String(), gone,
+			known(s.LoggedOnFor), client(s), clean(strings.Join(sessionNotes(s), "; "), maxSentence))
+	}
+	return t.write(w)
+}
+
+func sessionNotes(s *Session) []string {
+	var notes []string
+	if s.Leaving {
+		notes = append(notes, "is being logged off")
+	}
+	if !s.HoldsSlot {
+		notes = append(notes, "holds no slot")
+	}
+	if s.Program != "" {
+		notes = append(notes, "runs "+s.Program)
+	}
+	if s.Stale {
+		notes = append(notes, "as it was at the last reading")
+	}
+	return notes
+}
+
+// known is an age, or "?" where a host does not tell.
+func known(d time.Duration) string {
+	if d <= 0 {
+		return "?"
+	}
+	return age(d)
+}
+
+func client(s *Session) string {
+	switch name := clean(s.ClientName, maxWord); {
+	case name == "":
+		return address(s.ClientAddr)
+	case s.ClientAddr.IsValid():
+		return name + " (" + s.ClientAddr.String() + ")"
+	default:
+		return name
+	}
+}
+
+func address(a netip.Addr) string {
+	if !a.IsValid() {
+		return none
+	}
+	return clean(a.String(), maxWord) // a zone may hold anything
+}
+
+func account(a sessions.Account) string {
+	if a.IsZero() {
+		return none
+	}
+	return clean(a.String(), maxWord)
+}
+
+// caller is whom an identity is taken for, or else what it said.
+func caller(id sessions.Identity) string {
+	if a, ok := id.Account(); ok {
+		return account(a)
+	}
+	if id.Said != "" {
+		return `"` + clean(id.Said, maxWord) + `"`
+	}
+	return "somebody"
+}
+
+// WriteExplanation writes what would become of a caller, and why.
+func WriteExplanation(w io.Writer, e Explanation) error {
+	var t table
+	t.row("caller:", callerSentence(e.Identity))
+	t.row("farm:", clean(e.Farm, maxWord)+eviction(e.Mode))
+	t.row("decision:", decision(e.Decision))
+	t.row("because:", clean(e.Decision.Reason, maxSentence))
+	if own := e.Decision.Own; own != nil {
+		t.row("own session:", clean(own.String(), maxWord))
+	}
+	if v := e.Decision.Victim; v != nil {
+		t.row("logged off:", victim(v))
+	}
+	if v := e.Decision.Would; v != nil {
+		t.row("would log off:", victim(v)+" (mode shadow: it is not done)")
+	}
+	if err := t.write(w); err != nil || len(e.Decision.Candidates) == 0 {
+		return err
+	}
+	if _, err := io.WriteString(w, "\n"); err != nil {
+		return err
+	}
+	var c table
+	c.row("", "HOST", "SESSION", "ACCOUNT", "AS", "WHY")
+	for _, x := range e.Decision.Candidates {
+		mark, session, who := "", none, none
+		if x.Chosen {
+			mark = "*"
+		}
+		if x.Session != 0 {
+			session = fmt.Sprint(x.Session)
+		}
+		if x.Account != "" {
+			who = clean(x.Account, maxWord)
+		}
+		c.row(mark, clean(x.Host, maxWord), session, who, clean(x.As, maxWord), clean(x.Why, maxSentence))
+	}
+	return c.write(w)
+}
+
+// callerSentence says who is asked about, and how well they are known.
+func callerSentence(id sessions.Identity) string {
+	var b strings.Builder
+	b.WriteString(caller(id))
+	if id.Client.IsValid() {
+		b.WriteString(" from " + address(id.Client))
+		if id.Trusted {
+			b.WriteString(" (trusted)")
+		}
+	}
+	fmt.Fprintf(&b, "; confidence: %s", id.Confidence)
+	switch _, one := id.Account(); {
+	case one && id.Known:
+		b.WriteString("; a known account")
+	case one:
+		b.WriteString("; nobody has seen this account yet")
+	case len(id.Accounts) > 1:
+		names := make([]string, len(id.Accounts))
+		for i, a := range id.Accounts {
+			names[i] = account(a)
+		}
+		b.WriteString("; could be " + clean(strings.Join(names, " or "), maxSentence))
+	}
+	return b.String()
+}
+
+func eviction(mode string) string {
+	if mode == "" {
+		return ""
+	}
+	return " (eviction: " + clean(mode, maxWord) + ")"
+}
+
+func decision(d placement.Decision) string {
+	if d.Host == "" {
+		return d.Kind.String()
+	}
+	return d.Kind.String() + " on " + clean(d.Host, maxWord)
+}
+
+func victim(v *placement.Victim) string {
+	return fmt.Sprintf("%s %s, disconnected for %s", clean(v.Ref().String(), maxWord), account(v.Session.Account), age(v.DisconnectedFor))
+}
