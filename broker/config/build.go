@@ -76,7 +76,7 @@ func (b *builder) networks(p path, ks []network, may string) []netip.Prefix {
 }
 
 func (b *builder) admin() Admin {
-	const longest = 107 // sun_path in unix(7), without its final NUL
+	const longest = 103 // sun_path in unix(7) holds 107 bytes, and while it is made the socket is called path.new
 	k := b.keys.Admin
 	a := Admin{Socket: k.Socket}
 	if host, _, err := net.SplitHostPort(k.Socket); err == nil && !strings.ContainsAny(k.Socket, `/\`) && len(host) != 1 {

@@ -1,6 +1,9 @@
 package config
 
-import "time"
+import (
+	"runtime"
+	"time"
+)
 
 // Everything that holds where broker.yaml leaves a key out stands in this file.
 // What is not here is zero: empty, no, none.
@@ -59,3 +62,6 @@ const (
 	portWinRMHTTPS = 5986
 	portWinRMHTTP  = 5985
 )
+
+// DefaultSocket is admin.socket where a file leaves it out.
+func DefaultSocket() string { return presets(runtime.GOOS).Admin.Socket }

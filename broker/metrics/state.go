@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/rdpbroker/rdpbroker/broker/placement"
 	"github.com/rdpbroker/rdpbroker/sessions"
 )
 
@@ -13,9 +14,8 @@ type State struct {
 	// Now is the broker's clock.
 	Now      time.Time
 	Snapshot *sessions.Snapshot
-	// Reserved are, by host, the slots promised to callers whose session has not
-	// appeared yet.
-	Reserved map[string]int
+	// Claims are the live reservations of all farms.
+	Claims []placement.Claim
 	// Waiting are, by farm, the callers without a slot. A farm where nobody waits
 	// should be there with 0.
 	Waiting map[string]int
@@ -106,7 +106,10 @@ func (c *stateCollector) host(ch chan<- prometheus.Metric, h *sessions.HostState
 	}
 	send(c.age, max(0, s.Now.Sub(h.Report.ReadAt)).Seconds())
 	all, holding := count(h)
-	reserved := s.Reserved[h.Host.Name]
+	reserved := placement.Used(placement.View{Snapshot: s.Snapshot, Now: s.Now, Claims: s.Claims}, h)
+	for _, n := range holding { // what decisions count beyond the sessions
+		reserved -= n
+	}
 	for state := range numStates {
 		send(c.sessions, float64(all[state]), stateWords[state])
 		send(c.slots, float64(holding[state]), stateWords[state])
