@@ -140,20 +140,27 @@ func channelBindings(cn *conn) *ntlmssp.ChannelBindings {
 		return nil
 	}
 	cert := state.PeerCertificates[0]
-	var hash crypto.Hash
-	switch cert.SignatureAlgorithm {
-	case x509.SHA384WithRSA, x509.SHA384WithRSAPSS, x509.ECDSAWithSHA384:
-		hash = crypto.SHA384
-	case x509.SHA512WithRSA, x509.SHA512WithRSAPSS, x509.ECDSAWithSHA512:
-		hash = crypto.SHA512
-	case x509.PureEd25519, x509.UnknownSignatureAlgorithm:
+	hash := bindingHash(cert.SignatureAlgorithm)
+	if hash == 0 {
 		return nil
-	default: // SHA-256, and MD5 and SHA-1, which are replaced by it
-		hash = crypto.SHA256
 	}
 	h := hash.New()
 	h.Write(cert.Raw)
 	return &ntlmssp.ChannelBindings{ApplicationData: append([]byte(ntlmssp.TLSServerEndPoint+":"), h.Sum(nil)...)}
+}
+
+// bindingHash is the hash function of a certificate's signature, with SHA-256
+// in place of MD5 and SHA-1; 0 if the signature has none of its own.
+func bindingHash(a x509.SignatureAlgorithm) crypto.Hash {
+	switch a {
+	case x509.SHA384WithRSA, x509.SHA384WithRSAPSS, x509.ECDSAWithSHA384:
+		return crypto.SHA384
+	case x509.SHA512WithRSA, x509.SHA512WithRSAPSS, x509.ECDSAWithSHA512:
+		return crypto.SHA512
+	case x509.PureEd25519, x509.UnknownSignatureAlgorithm:
+		return 0
+	}
+	return crypto.SHA256
 }
 
 func (c *client) refused(reason string) error {

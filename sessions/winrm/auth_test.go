@@ -1,12 +1,15 @@
 package winrm
 
 import (
+	"crypto"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -260,13 +263,86 @@ func poolOf(srv *httptest.Server) *x509.CertPool {
 	return p
 }
 
+// shortFlags is a challenge with MsvAvFlags of two bytes, of which the NTLM
+// library reads four.
+func shortFlags() []byte {
+	return newNTLMServer(nil, challengeFlags, 6, 0, 2, 0, 0xff, 0xff).challenge
+}
+
+// What a host may answer to the two steps of a logon besides what it should.
+func TestOddLogons(t *testing.T) {
+	challenge := func(w http.ResponseWriter, token string) {
+		w.Header().Set("WWW-Authenticate", "Negotiate "+token)
+		w.WriteHeader(http.StatusUnauthorized)
+	}
+	good := base64.StdEncoding.EncodeToString(newNTLMServer(nil, challengeFlags).challenge)
+	for _, tt := range []struct {
+		name  string
+		steps []func(w http.ResponseWriter)
+		want  string
+		auth  bool // an *AuthError
+	}{
+		{"no challenge but a success", []func(http.ResponseWriter){func(w http.ResponseWriter) {}}, "HTTP status 200", false},
+		{"forbidden", []func(http.ResponseWriter){func(w http.ResponseWriter) { w.WriteHeader(403) }}, "HTTP status 403", false},
+		{"a challenge that is not base64", []func(http.ResponseWriter){func(w http.ResponseWriter) { challenge(w, "###") }}, "garbled", true},
+		{"a challenge that is none", []func(http.ResponseWriter){func(w http.ResponseWriter) { challenge(w, "aGFsbG8=") }}, "NTLM challenge", false},
+		{"a challenge that the library chokes on", []func(http.ResponseWriter){func(w http.ResponseWriter) {
+			challenge(w, base64.StdEncoding.EncodeToString(shortFlags()))
+		}}, "malformed", false},
+		{"the connection closes after the challenge", []func(http.ResponseWriter){func(w http.ResponseWriter) {
+			w.Header().Set("Connection", "close")
+			challenge(w, good)
+		}}, "between the steps", false},
+		{"refused with something else", []func(http.ResponseWriter){func(w http.ResponseWriter) { challenge(w, good) }, func(w http.ResponseWriter) { w.WriteHeader(503) }}, "HTTP status 503", false},
+		{"the connection closes after the logon", []func(http.ResponseWriter){func(w http.ResponseWriter) { challenge(w, good) }, func(w http.ResponseWriter) {
+			w.Header().Set("Connection", "close")
+		}}, "after the logon", false},
+		{"another challenge", []func(http.ResponseWriter){func(w http.ResponseWriter) { challenge(w, good) }, func(w http.ResponseWriter) { challenge(w, good) }}, "refused the user name", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var step atomic.Int32
+			srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				n := int(step.Add(1)) - 1
+				if r.ContentLength != 0 {
+					t.Errorf("step %d has a body", n)
+				}
+				if n < len(tt.steps) {
+					tt.steps[n](w)
+					return
+				}
+				t.Errorf("step %d", n)
+			}))
+			defer srv.Close()
+			f := &fakeHost{t: t, srv: srv}
+			_, err := f.driver().client.run(t.Context(), "quser.exe")
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+			var refused *AuthError
+			if errors.As(err, &refused) != tt.auth {
+				t.Errorf("got %T", errors.Unwrap(err))
+			}
+		})
+	}
+}
+
+func TestBindingHash(t *testing.T) {
+	for a, want := range map[x509.SignatureAlgorithm]crypto.Hash{
+		x509.SHA1WithRSA: crypto.SHA256, x509.MD5WithRSA: crypto.SHA256, x509.SHA256WithRSA: crypto.SHA256, x509.ECDSAWithSHA256: crypto.SHA256,
+		x509.SHA384WithRSA: crypto.SHA384, x509.ECDSAWithSHA384: crypto.SHA384, x509.SHA512WithRSAPSS: crypto.SHA512, x509.PureEd25519: 0,
+	} {
+		if got := bindingHash(a); got != want {
+			t.Errorf("%v: %v, want %v", a, got, want)
+		}
+	}
+}
+
 // Whatever a host sends as its challenge, it is an error and not a panic.
 func FuzzChallenge(f *testing.F) {
 	good := newNTLMServer(nil, challengeFlags).challenge
 	f.Add(good)
 	f.Add(good[:40])
-	short := append([]byte(nil), good...) // MsvAvFlags of two bytes: the library reads four
-	f.Add(append(short[:len(short)-4], 6, 0, 2, 0, 0, 0, 0, 0, 0, 0))
+	f.Add(shortFlags())
 	f.Fuzz(func(t *testing.T, challenge []byte) {
 		ntlm, err := ntlmssp.NewClient(ntlmssp.SetUserInfo("u", "p"))
 		if err != nil {

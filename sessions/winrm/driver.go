@@ -47,7 +47,8 @@ func New(cfg Config, log *zap.Logger) (*Driver, error) {
 }
 
 // Watch publishes a reading at once and then every Config.Poll or Refresh. It
-// returns with the first error or with ctx's. An *AuthError must not be answered
+// returns with the first error or with ctx's, after it has tried for up to three
+// seconds to delete the remote shell that was in use. An *AuthError must not be answered
 // with a new Watch soon: that returns the same error again, without asking the
 // host, until the error's RetryAt.
 func (d *Driver) Watch(ctx context.Context, h sessions.Host, publish func(sessions.Report)) error {

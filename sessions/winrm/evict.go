@@ -123,7 +123,7 @@ func (t *textChannel) awaitGone(ctx context.Context, host string, victim session
 				return nil
 			}
 			stuck.State, unread = state, nil
-		case asAuthError(err):
+		case isAuthError(err):
 			return fmt.Errorf("session %d of %s was told to log off, what became of it is not known: %w", victim.ID, host, err)
 		case ctx.Err() == nil:
 			unread = err

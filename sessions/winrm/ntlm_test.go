@@ -46,12 +46,14 @@ func appendAV(b []byte, id int, value []byte) []byte {
 	return append(b, value...)
 }
 
-func newNTLMServer(hello []byte, flags uint32) *ntlmServer {
+// newNTLMServer answers hello. more are AV_PAIRs beside the usual ones.
+func newNTLMServer(hello []byte, flags uint32, more ...byte) *ntlmServer {
 	s := &ntlmServer{hello: hello, nonce: []byte("12345678")}
 	info := appendAV(nil, 2, utf16le("CONTOSO"))
 	info = appendAV(info, 1, utf16le("RDS1"))
 	filetime := uint64(time.Now().UnixNano()/100) + 116444736000000000
 	info = appendAV(info, avTimestamp, binary.LittleEndian.AppendUint64(nil, filetime))
+	info = append(info, more...)
 	info = appendAV(info, 0, nil)
 	target := utf16le("CONTOSO")
 	field := func(b []byte, length, offset int) []byte {

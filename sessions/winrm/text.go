@@ -64,8 +64,8 @@ func (t *textChannel) report(ctx context.Context) (sessions.Report, error) {
 	return r, nil
 }
 
-// asAuthError finds a refused logon in err.
-func asAuthError(err error) bool {
+// isAuthError reports whether err is a refused logon.
+func isAuthError(err error) bool {
 	var refused *AuthError
 	return errors.As(err, &refused)
 }
