@@ -6,9 +6,11 @@ package identity
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/hashicorp/golang-lru/v2/expirable"
 
@@ -94,27 +96,35 @@ func (r *Resolver) Resolve(h Hint, snap *sessions.Snapshot) sessions.Identity {
 	// first bytes of a hash: it names nobody.
 	if name != "" && !strings.HasPrefix(name, "@@") {
 		// Even if the name is nobody's: the address must not speak for somebody else.
-		r.byName(&id, name, len(h.Cookie) == CutLength, snap)
+		r.byName(&id, name, mayBeCut(h.Cookie), snap)
 		return id
 	}
 	r.byAddress(&id, snap)
 	return id
 }
 
+// mayBeCut reports whether cookie may be the beginning of a longer name: one of 9
+// bytes or characters. One that is no UTF-8 cannot be compared letter by letter,
+// so it is not a name in full either.
+func mayBeCut(cookie string) bool {
+	return len(cookie) == CutLength || utf8.RuneCountInString(cookie) == CutLength || !utf8.ValidString(cookie)
+}
+
 // byName fills id from the name that a cookie gave.
 func (r *Resolver) byName(id *sessions.Identity, name string, cut bool, snap *sessions.Snapshot) {
 	id.Confidence = sessions.ConfidenceName
-	if a, ok := r.dir.Aliases[strings.ToLower(name)]; ok {
-		id.Accounts, id.Known = []sessions.Account{a}, true
-		return
-	}
 	known := r.known(snap)
 	if cut {
 		id.Confidence = sessions.ConfidencePrefix
-		id.Accounts = known.withPrefix(name)
+		id.Accounts = known.withPrefix(name, r.aliasesOf(name))
+	} else if a, ok := r.dir.Aliases[strings.ToLower(name)]; ok {
+		id.Accounts = []sessions.Account{a}
 	} else {
 		id.Accounts = known.named(r.parse(name))
 	}
+	slices.SortFunc(id.Accounts, func(a, b sessions.Account) int {
+		return strings.Compare(a.Folded().String(), b.Folded().String())
+	})
 	id.Known = len(id.Accounts) == 1
 	if len(id.Accounts) > 0 || cut {
 		return
@@ -124,6 +134,19 @@ func (r *Resolver) byName(id *sessions.Identity, name string, cut bool, snap *se
 	} else {
 		id.Confidence = sessions.ConfidenceNone // "CONTOSO\" names nobody
 	}
+}
+
+// aliasesOf are the accounts of the aliases that begin with prefix.
+func (r *Resolver) aliasesOf(prefix string) []sessions.Account {
+	fold := folding(prefix)
+	p := fold(wholeCharacters(prefix))
+	var meant []sessions.Account
+	for alias, a := range r.dir.Aliases {
+		if strings.HasPrefix(fold(alias), p) {
+			meant = append(meant, a)
+		}
+	}
+	return meant
 }
 
 // byAddress fills id from the static map, else from memory.

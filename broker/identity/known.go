@@ -1,7 +1,10 @@
 package identity
 
 import (
+	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/rdpbroker/rdpbroker/sessions"
 )
@@ -78,40 +81,77 @@ func (k knownAccounts) named(a sessions.Account) []sessions.Account {
 }
 
 // withPrefix are the accounts of which prefix may be the first bytes of one of
-// the ways to write them: user, DOMAIN\user, user@domain.
-func (k knownAccounts) withPrefix(prefix string) []sessions.Account {
-	p := strings.ToLower(prefix)
-	var out []sessions.Account
+// the ways to write them: user, DOMAIN\user, user@domain. So are meant, whom an
+// alias names that begins so.
+func (k knownAccounts) withPrefix(prefix string, meant []sessions.Account) []sessions.Account {
+	fold := folding(prefix)
+	p := fold(wholeCharacters(prefix))
+	if p == "" {
+		return nil // not one whole character: everybody is nobody
+	}
 	// A domain so long that the cut left nothing of the user: everybody in it, and
 	// everybody whose domain is not known, may be meant.
-	domainCut := false
+	domainCut := slices.ContainsFunc(k, func(a sessions.Account) bool { return beginsDomain(p, fold(a.Domain)) })
+	var out []sessions.Account
 	for _, a := range k {
-		if a.Domain != "" && strings.HasPrefix(strings.ToLower(a.Domain)+`\`, p) {
-			domainCut = true
-		}
-	}
-	for _, a := range k {
-		if canBegin(p, a.Folded()) || domainCut && a.Domain == "" {
+		folded := sessions.Account{Domain: fold(a.Domain), User: fold(a.User)}
+		if canBegin(p, folded) || domainCut && a.Domain == "" || slices.ContainsFunc(meant, a.Matches) {
 			out = append(out, a)
 		}
 	}
 	return out
 }
 
-// canBegin reports whether p, in lower case, can be the beginning of a, folded.
+// canBegin reports whether p can be the beginning of a, both folded.
 func canBegin(p string, a sessions.Account) bool {
-	if strings.HasPrefix(a.User, p) {
+	if strings.HasPrefix(a.User, p) || beginsDomain(p, a.Domain) {
 		return true
 	}
 	if user, _, upn := strings.Cut(p, "@"); upn && user == a.User {
 		return true // the suffix need not be the domain's name, so it says nothing
 	}
 	dom, user, down := strings.Cut(p, `\`)
-	if a.Domain == "" {
-		return down && strings.HasPrefix(a.User, user)
+	if dom == "." {
+		dom = "" // a local account: the host's name, which the client need not know
 	}
-	if down {
-		return sessions.Account{Domain: dom, User: "x"}.Matches(sessions.Account{Domain: a.Domain, User: "x"}) && strings.HasPrefix(a.User, user)
+	return down && strings.HasPrefix(a.User, user) &&
+		sessions.Account{Domain: dom, User: "x"}.Matches(sessions.Account{Domain: a.Domain, User: "x"})
+}
+
+// beginsDomain reports whether p can be the beginning of domain and a backslash.
+// Whoever has the domain CONTOSO may also write contoso.example.
+func beginsDomain(p, domain string) bool {
+	first, _, dotted := strings.Cut(p, ".")
+	return domain != "" && (strings.HasPrefix(domain+`\`, p) || dotted && first == domain)
+}
+
+// folding is how names are made comparable with text: in lower case. Microsoft's
+// clients write the cookie in their own code page ("ANSI", [MS-RDPBCGR]
+// 2.2.1.1), which we cannot know: in text that is no UTF-8 any byte beyond ASCII
+// stands for any one character beyond ASCII.
+func folding(text string) func(string) string {
+	if utf8.ValidString(wholeCharacters(text)) {
+		return strings.ToLower
 	}
-	return strings.HasPrefix(a.Domain, p)
+	return func(s string) string {
+		return strings.Map(func(c rune) rune {
+			if c >= utf8.RuneSelf { // a byte that is no UTF-8 comes as U+FFFD
+				return '?'
+			}
+			return unicode.ToLower(c)
+		}, s)
+	}
+}
+
+// wholeCharacters is s without a character at its end that was cut in half.
+func wholeCharacters(s string) string {
+	for n := 1; n < utf8.UTFMax && n <= len(s); n++ {
+		if tail := s[len(s)-n:]; utf8.RuneStart(tail[0]) {
+			if !utf8.FullRuneInString(tail) {
+				return s[:len(s)-n]
+			}
+			break
+		}
+	}
+	return s
 }
