@@ -138,6 +138,8 @@ type Redirect struct {
 	// User and Domain replace those of the client.
 	User   string `json:"user,omitempty"`
 	Domain string `json:"domain,omitempty"`
+	// SessionID is given back to the host that the client is sent to.
+	SessionID uint32 `json:"session_id"`
 	// Credentials says that a password was handed over, for RDSTLS. The probe
 	// does not use it.
 	Credentials bool `json:"credentials,omitempty"`
@@ -155,7 +157,8 @@ func parseRedirect(b []byte) (r Redirect, ok bool, err error) {
 		noRedirect  = 0x0080
 	)
 	in := cursor{b: b}
-	in.skip(2 + 2 + 4) // Flags, Length, SessionID
+	in.skip(2 + 2) // Flags, Length
+	r.SessionID = in.u32()
 	flags := in.u32()
 	field := func(flag uint32) []byte {
 		if flags&flag == 0 {

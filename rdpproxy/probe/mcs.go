@@ -59,7 +59,7 @@ func connectInitial(o Options, selected uint32) []byte {
 	}
 	blocks := slices.Concat(
 		display.Pack(),
-		clusterData(),
+		clusterData(o.redirectedSession),
 		gcc.NewClientSecurityData().Pack(),
 		channels.Pack(),
 	)
@@ -72,12 +72,17 @@ func connectInitial(o Options, selected uint32) []byte {
 }
 
 // clusterData is a TS_UD_CS_CLUSTER, [MS-RDPBCGR] 2.2.1.3.5: the probe follows
-// redirections of version 4, without an earlier session's number.
-func clusterData() []byte {
+// redirections of version 4. session is the number that one gave, or nil.
+func clusterData(session *uint32) []byte {
+	const supported, version4, sessionIDValid = 0x01, 3 << 2, 0x02
+	flags, id := uint32(supported|version4), uint32(0)
+	if session != nil {
+		flags, id = flags|sessionIDValid, *session
+	}
 	b := binary.LittleEndian.AppendUint16(nil, 0xc004)
 	b = binary.LittleEndian.AppendUint16(b, 12)
-	b = binary.LittleEndian.AppendUint32(b, 0x01|3<<2)
-	return binary.LittleEndian.AppendUint32(b, 0)
+	b = binary.LittleEndian.AppendUint32(b, flags)
+	return binary.LittleEndian.AppendUint32(b, id)
 }
 
 // serverData is what the host's GCC blocks say, [MS-RDPBCGR] 2.2.1.4.

@@ -20,9 +20,13 @@ const (
 	// SecurityAuto offers all that mstsc offers, and standard RDP security in a
 	// second connection if the host refuses TLS, as mstsc does.
 	SecurityAuto Security = "auto"
-	SecurityNLA  Security = "nla" // CredSSP; the probe fails if the host chooses less
-	SecurityTLS  Security = "tls" // TLS without CredSSP
-	SecurityRDP  Security = "rdp" // standard RDP security
+	// SecurityNLA is CredSSP: the probe fails if the host chooses less. It alone
+	// shows the password only to a host that knows it already; with all others it
+	// goes to whoever answers, because certificates are not verified.
+	SecurityNLA Security = "nla"
+	// SecurityTLS is TLS without CredSSP; the probe fails if the host chooses less.
+	SecurityTLS Security = "tls"
+	SecurityRDP Security = "rdp" // standard RDP security
 )
 
 func (s Security) protocols() x224.Protocol {
@@ -70,6 +74,9 @@ type Options struct {
 	// AcceptUnconfirmed counts a picture as a desktop even if the host never said
 	// that the user is logged on. It may as well be a logon screen.
 	AcceptUnconfirmed bool
+
+	// redirectedSession is the number that a redirection gave; nil without one.
+	redirectedSession *uint32
 }
 
 // maxCredential is what fits into a Client Info PDU, [MS-RDPBCGR] 2.2.1.11.1.1.

@@ -86,6 +86,7 @@ func (o Options) redirected(r Redirect) Options {
 	if r.User != "" {
 		o.User, o.Domain = r.User, r.Domain
 	}
+	o.redirectedSession = &r.SessionID
 	return o
 }
 

@@ -87,11 +87,13 @@ func (s *session) negotiate(offer x224.Protocol) (x224.Protocol, error) {
 	s.result.Protocol = selected.String()
 	s.reach(StageX224)
 
-	if !nla && selected != x224.ProtocolSSL && selected != x224.ProtocolRDP {
+	switch {
+	case selected != x224.ProtocolRDP && selected&offer != selected:
 		return 0, fmt.Errorf("the host chose %s, which was not offered", selected)
-	}
-	if s.options.Security == SecurityNLA && !nla {
+	case s.options.Security == SecurityNLA && !nla:
 		return 0, fmt.Errorf("the host chose %s instead of network level authentication", selected)
+	case s.options.Security == SecurityTLS && selected == x224.ProtocolRDP:
+		return 0, errors.New("the host chose standard RDP security instead of TLS")
 	}
 	return selected, nil
 }
