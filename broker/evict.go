@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/rdpbroker/rdpbroker/broker/audit"
@@ -76,7 +77,7 @@ func (b *Broker) evictionEnded(f *farm, l *logon, ref sessions.Ref, began time.T
 		}
 	case errors.As(err, &refused):
 		delete(b.leaving, ref)
-		b.forgetEviction(ref.Host, began)
+		b.forgetEviction(evictionStamp{host: ref.Host, client: l.id.Client, at: began})
 		b.untouchable[ref] = sessionMark{why: "its host refused: " + refused.Why, until: now}
 		b.recordEviction(audit.EvictionRefused, l, now, took, err)
 		b.fail(l, err)
@@ -128,12 +129,9 @@ func (b *Broker) recordEviction(e audit.Event, l *logon, now time.Time, took tim
 }
 
 // forgetEviction takes back the count of an eviction that touched nothing.
-func (b *Broker) forgetEviction(host string, began time.Time) {
-	for i, e := range b.evictions {
-		if e.host == host && e.at.Equal(began) {
-			b.evictions = append(b.evictions[:i], b.evictions[i+1:]...)
-			return
-		}
+func (b *Broker) forgetEviction(stamp evictionStamp) {
+	if i := slices.Index(b.evictions, stamp); i >= 0 {
+		b.evictions = slices.Delete(b.evictions, i, i+1)
 	}
 }
 
