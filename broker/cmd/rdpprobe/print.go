@@ -106,9 +106,12 @@ func logon(r *probe.Result) string {
 	if r.SessionID != nil {
 		s += fmt.Sprintf(", session %d", *r.SessionID)
 	}
-	for label, code := range map[string]*probe.Code{"NLA": r.NLAStatus, "logon screen": r.LogonNotice, "error info": r.ErrorInfo} {
-		if code != nil {
-			s += fmt.Sprintf("; %s %s", label, code)
+	for _, c := range []struct {
+		label string
+		code  *probe.Code
+	}{{"NLA", r.NLAStatus}, {"logon screen", r.LogonNotice}, {"error info", r.ErrorInfo}} {
+		if c.code != nil {
+			s += fmt.Sprintf("; %s %s", c.label, c.code)
 		}
 	}
 	return s
