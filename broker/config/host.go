@@ -46,8 +46,14 @@ func (b *builder) host(p path, k *hostKeys, farm string) Host {
 	return h
 }
 
+// sharedWinRM and sharedSSH are where keys for all hosts stand.
+const (
+	sharedWinRM path = "defaults.winrm"
+	sharedSSH   path = "defaults.xrdp.ssh"
+)
+
 func (b *builder) winrm(p path, k winrmKeys, addr string) *WinRM {
-	const shared path = "defaults.winrm"
+	const shared = sharedWinRM
 	w := &WinRM{
 		URL:          b.endpoint(p.key("address"), &k, addr),
 		User:         k.User,
@@ -67,9 +73,9 @@ func (b *builder) winrm(p path, k winrmKeys, addr string) *WinRM {
 	}
 	switch {
 	case k.PlainHTTP && k.Auth == "basic":
-		b.warn(b.source("plain_http", p, shared), "with auth: basic this sends the password in clear text")
+		b.bad(b.source("plain_http", p, shared), "with auth: basic the password would be sent in clear text", "use https, or auth: ntlm")
 	case k.PlainHTTP:
-		b.warn(b.source("plain_http", p, shared), "nothing proves that it is the host who answers")
+		b.warn(b.source("plain_http", p, shared), "messages are sealed by NTLM alone: from a recorded logon a weak password can be guessed")
 	}
 	if k.TextEviction {
 		b.warn(b.source("text_eviction", p, shared), "sessions may be logged off on what quser prints, which tells the time of a disconnect to the minute at best")
@@ -120,7 +126,7 @@ func (b *builder) xrdp(p path, k xrdpKeys, addr string) *XRDP {
 			b.bad(p.key("command_prefix").index(i), quote(word)+" is not a word of a command", "such as [sudo, -n]")
 		}
 	}
-	const shared path = "defaults.xrdp.ssh"
+	const shared = sharedSSH
 	ownSSH, ownLocal := b.given(p.key("ssh")), b.given(p.key("local"))
 	ssh := ownSSH || b.given(shared)
 	if ownSSH != ownLocal { // the host's own word overrules defaults
