@@ -13,7 +13,7 @@ import (
 )
 
 // startEviction has the victim logged off for l. The caller holds mu.
-func (b *Broker) startEviction(f *farm, l *logon, v placement.Victim, settings Farm, now time.Time) {
+func (b *Broker) startEviction(l *logon, v placement.Victim, settings Farm, now time.Time) {
 	ref := v.Ref()
 	b.leaving[ref] = true
 	b.evictions = append(b.evictions, evictionStamp{host: v.Host, client: l.id.Client, at: now})
@@ -21,19 +21,19 @@ func (b *Broker) startEviction(f *farm, l *logon, v placement.Victim, settings F
 
 	evictor := b.deps.Evictor(v.Host)
 	if evictor == nil {
-		b.evictionEnded(f, l, ref, now, &sessions.RefusedError{Ref: ref, Why: "nothing is configured that could log sessions off this host"})
+		b.evictionEnded(l, ref, now, &sessions.RefusedError{Ref: ref, Why: "nothing is configured that could log sessions off this host"})
 		return
 	}
 	b.work.Add(1)
 	go func() {
 		defer b.work.Done()
-		b.evict(f, l, evictor, v, settings, now)
+		b.evict(l, evictor, v, settings, now)
 	}()
 }
 
 // evict runs one eviction to its end. The caller of l is told at the soft limit
 // that this one takes too long; the logoff goes on until the hard limit.
-func (b *Broker) evict(f *farm, l *logon, evictor Evictor, v placement.Victim, settings Farm, began time.Time) {
+func (b *Broker) evict(l *logon, evictor Evictor, v placement.Victim, settings Farm, began time.Time) {
 	ctx, cancel := context.WithTimeout(context.Background(), settings.HardLimit)
 	defer cancel()
 	result := make(chan error, 1)
@@ -46,13 +46,12 @@ func (b *Broker) evict(f *farm, l *logon, evictor Evictor, v placement.Victim, s
 		select {
 		case err := <-result:
 			b.mu.Lock()
-			b.evictionEnded(f, l, v.Ref(), began, err)
+			b.evictionEnded(l, v.Ref(), began, err)
 			b.mu.Unlock()
 			return
 		case <-soft.C:
 			b.mu.Lock()
 			b.fail(l, fmt.Errorf("logging off %s takes more than %s", v.Ref(), settings.SoftLimit))
-			b.pump(f, time.Now())
 			b.mu.Unlock()
 		case <-closing:
 			cancel() // and wait for the driver to return
@@ -61,8 +60,10 @@ func (b *Broker) evict(f *farm, l *logon, evictor Evictor, v placement.Victim, s
 	}
 }
 
-// evictionEnded draws the conclusions. The caller holds mu.
-func (b *Broker) evictionEnded(f *farm, l *logon, ref sessions.Ref, began time.Time, err error) {
+// evictionEnded draws the conclusions. No slot becomes free by it, neither now nor
+// before a reading shows that the victim is gone, so the queue is left alone;
+// whoever waited for l looks at it anew. The caller holds mu.
+func (b *Broker) evictionEnded(l *logon, ref sessions.Ref, began time.Time, err error) {
 	now := time.Now()
 	took := now.Sub(began)
 	var refused *sessions.RefusedError
@@ -94,7 +95,6 @@ func (b *Broker) evictionEnded(f *farm, l *logon, ref sessions.Ref, began time.T
 		b.fail(l, err)
 	}
 	b.deps.Refresh(ref.Host)
-	b.pump(f, now)
 }
 
 // fail ends l without a slot: everybody who shares it decides anew. The caller

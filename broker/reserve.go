@@ -112,7 +112,7 @@ func (b *Broker) promise(f *farm, w *waiter, key string, version uint64, setting
 		Identity: w.id, Decision: w.last, Took: now.Sub(w.since),
 	})
 	if v := slim.Victim; v != nil {
-		b.startEviction(f, l, *v, settings, now)
+		b.startEviction(l, *v, settings, now)
 	} else {
 		close(l.ready)
 	}
