@@ -64,16 +64,16 @@ type waiter struct {
 // Connections of the same caller share one reservation and get the same host.
 func (b *Broker) Admit(ctx context.Context, farmName string, id sessions.Identity) (*Assignment, error) {
 	w := &waiter{id: id, since: time.Now(), granted: make(chan *logon, 1)}
-	var patience <-chan time.Time // starts when there is something to wait for
+	var patience chan struct{} // closed when it is at its end; starts when there is something to wait for
 	for {
 		l, err := b.joinOrQueue(farmName, w)
 		if err != nil {
 			return nil, err
 		}
 		if patience == nil && l == nil {
-			t := time.NewTimer(b.wait(farmName))
+			patience = make(chan struct{})
+			t := time.AfterFunc(b.wait(farmName), func() { close(patience) })
 			defer t.Stop()
-			patience = t.C
 		}
 		if l == nil {
 			if l, err = b.inQueue(ctx, farmName, w, patience); err != nil {
@@ -127,7 +127,7 @@ func (b *Broker) joinOrQueue(farmName string, w *waiter) (*logon, error) {
 }
 
 // inQueue waits until the queue serves w.
-func (b *Broker) inQueue(ctx context.Context, farmName string, w *waiter, patience <-chan time.Time) (*logon, error) {
+func (b *Broker) inQueue(ctx context.Context, farmName string, w *waiter, patience <-chan struct{}) (*logon, error) {
 	select {
 	case l := <-w.granted:
 		return l, nil
