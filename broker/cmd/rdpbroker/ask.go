@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/netip"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rdpbroker/rdpbroker/broker/admin"
+	"github.com/rdpbroker/rdpbroker/broker/config"
+)
+
+// askTimeout bounds a question to the running broker; it answers from memory.
+const askTimeout = 10 * time.Second
+
+// asking are the flags of the commands that ask the running broker.
+type asking struct {
+	config, socket *string
+	json           *bool
+}
+
+func askFlags(c *cobra.Command) asking {
+	return asking{
+		config: configFlag(c),
+		socket: c.Flags().String("socket", "", "the broker's admin socket (default: the one in the configuration file)"),
+		json:   c.Flags().Bool("json", false, "print JSON for scripts"),
+	}
+}
+
+// client is the running broker's socket: the one given, else the one that the
+// configuration names, else the default.
+func (a asking) client(c *cobra.Command) (*admin.Client, error) {
+	if *a.socket != "" {
+		return admin.NewClient(*a.socket), nil
+	}
+	cfg, err := config.Load(*a.config)
+	switch {
+	case err == nil && cfg.Admin.Socket != "":
+		return admin.NewClient(cfg.Admin.Socket), nil
+	case err == nil:
+		return nil, fmt.Errorf("%s has no admin.socket, so a running broker cannot be asked", *a.config)
+	case c.Flags().Changed("config"):
+		return nil, err
+	}
+	return admin.NewClient(config.DefaultSocket()), nil
+}
+
+// ask runs one question and prints the answer as a table or as JSON.
+func ask[T any](c *cobra.Command, a asking, question func(context.Context, *admin.Client) (T, error), table func(io.Writer, T) error) error {
+	client, err := a.client(c)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.Context(), askTimeout)
+	defer cancel()
+	answer, err := question(ctx, client)
+	if err != nil {
+		return err
+	}
+	if *a.json {
+		enc := json.NewEncoder(c.OutOrStdout())
+		enc.SetIndent("", "  ")
+		return enc.Encode(answer)
+	}
+	return table(c.OutOrStdout(), answer)
+}
+
+func hostsCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "hosts",
+		Short: "List the hosts of the running broker with their slots",
+		Args:  exactly(0, "no arguments"),
+	}
+	a := askFlags(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return ask(c, a, func(ctx context.Context, b *admin.Client) (admin.Hosts, error) { return b.Hosts(ctx) }, admin.WriteHosts)
+	}
+	return c
+}
+
+func sessionsCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "sessions",
+		Short: "List the sessions that the running broker sees",
+		Args:  exactly(0, "no arguments"),
+	}
+	a := askFlags(c)
+	var f admin.Filter
+	c.Flags().StringVar(&f.Host, "host", "", "only those on this `host`")
+	c.Flags().StringVar(&f.User, "user", "", "only those of this `user`")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return ask(c, a, func(ctx context.Context, b *admin.Client) (admin.Sessions, error) { return b.Sessions(ctx, f) }, admin.WriteSessions)
+	}
+	return c
+}
+
+func explainCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "explain USER",
+		Short: "Tell where a user would go now, and why",
+		Long: `Tell where a user would go if they connected now, with every host and session
+that was looked at and why it lost. Nothing is reserved and nobody is logged off.
+
+USER is what the client would say: a name, whole or cut to nine characters. With
+"" it is a client that says none.`,
+		Args: exactly(1, "one user"),
+	}
+	a := askFlags(c)
+	from := c.Flags().String("from", "", "the client's `address`")
+	farm := c.Flags().String("farm", "", "the farm, where there are several")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		q := admin.Question{User: args[0], Farm: *farm}
+		if *from != "" {
+			addr, err := netip.ParseAddr(*from)
+			if err != nil {
+				return usageError{fmt.Errorf("--from takes an IP address: %w", err)}
+			}
+			q.From = addr
+		}
+		return ask(c, a, func(ctx context.Context, b *admin.Client) (admin.Explanation, error) { return b.Explain(ctx, q) }, admin.WriteExplanation)
+	}
+	return c
+}

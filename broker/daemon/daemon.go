@@ -1,0 +1,217 @@
+// Package daemon wires all rooms from a Config, runs them and reloads them. It
+// holds the short adapters between rooms that do not know each other, and no
+// rules of its own.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rdpbroker/rdpbroker/broker"
+	"github.com/rdpbroker/rdpbroker/broker/audit"
+	"github.com/rdpbroker/rdpbroker/broker/config"
+	"github.com/rdpbroker/rdpbroker/broker/identity"
+	"github.com/rdpbroker/rdpbroker/broker/ledger"
+	"github.com/rdpbroker/rdpbroker/broker/metrics"
+	"github.com/rdpbroker/rdpbroker/rdpproxy"
+	"github.com/rdpbroker/rdpbroker/sessions"
+	"github.com/rdpbroker/rdpbroker/sessions/inventory"
+)
+
+// Options are what a daemon gets beside its configuration.
+type Options struct {
+	// Log may be nil: nothing is logged.
+	Log     *zap.Logger
+	Version string
+	// OnRecord, if set, is told of every event too. It must not block.
+	OnRecord func(audit.Record)
+}
+
+// recentRecords is how many events are kept in memory.
+const recentRecords = 1000
+
+// Daemon is a broker with everything around it. Make one with New, bind its
+// addresses with Listen, and Run it. Run closes what New and Listen opened.
+type Daemon struct {
+	opts Options
+	log  *zap.Logger
+
+	inventory *inventory.Inventory
+	broker    *broker.Broker
+	resolver  atomic.Pointer[identity.Resolver]
+	proxy     *rdpproxy.Proxy
+	registry  *prometheus.Registry
+	metrics   *metrics.Metrics
+	audit     *audit.Writer // nil: no file
+	recent    *audit.Ring
+	evictors  atomic.Pointer[map[string]driven]
+
+	// mu guards what a reload changes.
+	mu      sync.Mutex
+	cfg     *config.Config
+	drivers map[string]driven
+
+	clients   []rdpproxy.Listener
+	farmOf    map[string]string // by listener name
+	endpoints []endpoint
+}
+
+// New makes a daemon of cfg. It opens the audit file and nothing else.
+func New(cfg *config.Config, o Options) (*Daemon, error) {
+	if o.Log == nil {
+		o.Log = zap.NewNop()
+	}
+	d := &Daemon{
+		opts: o, log: o.Log, cfg: cfg,
+		registry: prometheus.NewRegistry(), recent: audit.NewRing(recentRecords),
+		farmOf: map[string]string{},
+	}
+	d.metrics = metrics.New(d.registry)
+	d.metrics.Version(o.Version)
+	d.metrics.Watch(d.metricsState)
+
+	var err error
+	if d.drivers, err = drivers(cfg, nil, d.log); err != nil {
+		return nil, err
+	}
+	if cfg.AuditFile != "" {
+		if d.audit, err = audit.Open(cfg.AuditFile, d.log); err != nil {
+			return nil, fmt.Errorf("audit.file: %w", errors.Join(err, closeAll(d.drivers, nil)))
+		}
+		d.metrics.AuditLosses(func() (dropped, failed uint64) {
+			s := d.audit.Stats()
+			return s.Dropped, s.Failed
+		})
+	}
+	d.evictors.Store(&d.drivers)
+	d.resolver.Store(identity.NewResolver(directory(cfg), identity.Memory{
+		Entries: cfg.Identity.RememberEntries, For: cfg.Identity.RememberFor,
+	}))
+	d.broker = broker.New(farms(cfg), broker.Deps{
+		Ledger:  new(ledger.Memory),
+		Evictor: d.evictor,
+		Refresh: func(host string) { d.inventory.Refresh(host) },
+		Record:  d.record,
+		Learn:   d.learn,
+	})
+	d.inventory = inventory.New(entries(cfg, d.drivers), d.broker.Observe, d.log)
+	d.proxy = rdpproxy.New(proxyConfig(cfg), router{d}, d.observer(), d.log)
+	d.prepareMetrics(cfg)
+	d.metrics.Reloaded(true, time.Now())
+	return d, nil
+}
+
+// Snapshot is the newest picture of the farm.
+func (d *Daemon) Snapshot() *sessions.Snapshot { return d.inventory.Snapshot() }
+
+// Status is the broker's reservations, queues and evictions under way.
+func (d *Daemon) Status() broker.Status { return d.broker.Status() }
+
+// Listen binds every configured address, and returns those for RDP clients in
+// the order of the configuration. What it bound is closed by Run, or by itself
+// if it fails.
+func (d *Daemon) Listen() (clients []net.Addr, err error) {
+	defer func() {
+		if err != nil {
+			d.closeListeners()
+		}
+	}()
+	for i, l := range d.cfg.Listeners {
+		ln, err := net.Listen("tcp", l.Address)
+		if err != nil {
+			return nil, fmt.Errorf("listen[%d].address: %w", i, err)
+		}
+		name := ln.Addr().String()
+		d.farmOf[name] = l.Farm
+		pl := rdpproxy.Listener{Listener: ln, Name: name}
+		if len(l.ProxyProtocol) > 0 {
+			pl.ProxyProtocol = rdpproxy.ProxyRequired
+		}
+		d.clients = append(d.clients, pl)
+		clients = append(clients, ln.Addr())
+	}
+	if err := d.listenAdmin(); err != nil {
+		return nil, err
+	}
+	return clients, nil
+}
+
+func (d *Daemon) closeListeners() {
+	for _, l := range d.clients {
+		l.Close()
+	}
+	for _, e := range d.endpoints {
+		e.ln.Close()
+	}
+}
+
+// Run serves until stop ends: then nobody new is accepted, whoever waits for a
+// slot is turned away, and open connections go on until they end by themselves,
+// drain_timeout is over, or kill ends. It returns when everything has ended; the
+// error says what ended too early.
+func (d *Daemon) Run(stop, kill context.Context) error {
+	// What serves connections outlives what accepts them.
+	inner, endInner := context.WithCancel(context.WithoutCancel(stop))
+	defer endInner()
+	var rooms errgroup.Group
+	rooms.Go(func() error { return d.inventory.Run(inner) })
+	rooms.Go(func() error { return d.broker.Run(inner) })
+	if d.audit != nil {
+		rooms.Go(func() error { return d.audit.Run(inner) })
+	}
+	d.log.Info("rdpbroker runs", zap.String("version", d.opts.Version), zap.Int("hosts", len(d.Snapshot().Hosts)))
+
+	accepting, ctx := errgroup.WithContext(stop)
+	for _, l := range d.clients {
+		d.log.Info("listening", zap.String("address", l.Name), zap.String("farm", d.farmOf[l.Name]))
+		accepting.Go(func() error { return d.proxy.ServeListener(ctx, l) })
+	}
+	for _, e := range d.endpoints {
+		// These answer until the last connection is over.
+		rooms.Go(func() error { return e.serve(inner) })
+	}
+	err := accepting.Wait()
+
+	err = errors.Join(err, d.drain(kill))
+	endInner()
+	err = errors.Join(err, rooms.Wait())
+	if d.audit != nil {
+		err = errors.Join(err, d.audit.Close())
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return errors.Join(err, closeAll(d.drivers, nil))
+}
+
+// drain lets open connections end. That some had to be cut is no error: the
+// operator asked for it, or set the time.
+func (d *Daemon) drain(kill context.Context) error {
+	d.mu.Lock()
+	timeout := d.cfg.DrainTimeout
+	d.mu.Unlock()
+	ctx, cancel := context.WithTimeout(kill, timeout)
+	defer cancel()
+	if err := d.proxy.Shutdown(ctx); err != nil {
+		if ctx.Err() == nil {
+			return err
+		}
+		d.log.Warn("open connections were ended", zap.Error(err))
+	}
+	return nil
+}
+
+func (d *Daemon) evictor(host string) broker.Evictor {
+	if dr, ok := (*d.evictors.Load())[host]; ok {
+		return dr.driver
+	}
+	return nil
+}

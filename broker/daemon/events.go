@@ -1,0 +1,70 @@
+package daemon
+
+import (
+	"go.uber.org/zap"
+
+	"github.com/rdpbroker/rdpbroker/broker/audit"
+	"github.com/rdpbroker/rdpbroker/broker/placement"
+)
+
+// record passes one event on to everybody who wants to know: audit file, recent
+// events, metrics, log, and the demo's screen. None of them blocks.
+func (d *Daemon) record(r audit.Record) {
+	if d.audit != nil {
+		d.audit.Record(r)
+	}
+	d.recent.Add(r)
+	d.metrics.Record(r)
+	d.logRecord(r)
+	if d.opts.OnRecord != nil {
+		d.opts.OnRecord(r)
+	}
+}
+
+// logRecord writes one line per decision and per eviction.
+func (d *Daemon) logRecord(r audit.Record) {
+	fields := []zap.Field{
+		zap.String("farm", r.Farm),
+		zap.Stringer("client", r.Identity.Client),
+		zap.String("said", r.Identity.Said),
+		zap.Stringer("confidence", r.Identity.Confidence),
+	}
+	if a, ok := r.Identity.Account(); ok {
+		fields = append(fields, zap.Stringer("account", a))
+	}
+	if r.Reservation != 0 {
+		fields = append(fields, zap.Uint64("reservation", r.Reservation))
+	}
+	if r.Decision.Host != "" {
+		fields = append(fields, zap.String("host", r.Decision.Host))
+	}
+	if v := r.Decision.Victim; v != nil {
+		fields = append(fields, zap.Stringer("victim", v.Session.Account), zap.Stringer("session", v.Ref()))
+	}
+	fields = append(fields, zap.String("why", r.Decision.Reason))
+	if r.Took > 0 {
+		fields = append(fields, zap.Duration("took", r.Took))
+	}
+	switch r.Event {
+	case audit.Evicting:
+		d.log.Info("logging off", fields...)
+	case audit.Evicted:
+		d.log.Info("logged off", fields...)
+	case audit.EvictionRefused, audit.EvictionFailed:
+		d.log.Warn("not logged off", append(fields, zap.String("error", r.Error))...)
+	case audit.EvictionStuck:
+		d.log.Error("a session does not log off; its slot stays taken", append(fields, zap.String("error", r.Error))...)
+	case audit.Refused:
+		d.log.Warn("no slot", append(fields, zap.Any("candidates", r.Decision.Candidates))...)
+	case audit.Left:
+		d.log.Info("left while waiting", fields...)
+	case audit.Confirmed:
+		d.log.Debug("session seen", append(fields, zap.Stringer("is", r.Account))...)
+	default:
+		if r.Decision.Kind == placement.WaitForSlot {
+			d.log.Info("waits", fields...)
+			return
+		}
+		d.log.Info("decided", append(fields, zap.Stringer("kind", r.Decision.Kind))...)
+	}
+}

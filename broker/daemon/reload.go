@@ -1,0 +1,95 @@
+package daemon
+
+import (
+	"fmt"
+	"reflect"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/rdpbroker/rdpbroker/broker/config"
+)
+
+// Reload takes a new configuration into use, or says loudly why not: loadErr is
+// why the file could not be read, nil if it could. Either everything that can
+// change without a restart does, or nothing. Sessions, reservations and the queue
+// stay. What needs a restart is named in the log.
+func (d *Daemon) Reload(next *config.Config, loadErr error) {
+	err := loadErr
+	if err == nil {
+		err = d.reload(next)
+	}
+	d.metrics.Reloaded(err == nil, time.Now())
+	if err != nil {
+		d.log.Error("the configuration was NOT reloaded; the old one stays in use", zap.Error(err))
+		return
+	}
+	for _, w := range next.Warnings {
+		d.log.Warn("configuration: " + w.String())
+	}
+	d.log.Info("the configuration was reloaded", zap.Int("hosts", len(d.Snapshot().Hosts)))
+}
+
+func (d *Daemon) reload(next *config.Config) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	// Everything that can fail comes first.
+	made, err := drivers(next, d.drivers, d.log)
+	if err != nil {
+		return err
+	}
+	if d.audit != nil {
+		if err := d.audit.Reopen(); err != nil {
+			return fmt.Errorf("audit.file: %w", closeOnFailure(err, made, d.drivers))
+		}
+	}
+	d.needRestart(next)
+
+	old := d.drivers
+	d.drivers = made
+	d.evictors.Store(&made)
+	d.resolver.Store(d.resolver.Load().WithDirectory(directory(next)))
+	d.broker.SetConfig(farms(next))
+	d.inventory.Apply(entries(next, made))
+	d.proxy.Reload(proxyConfig(next))
+	d.prepareMetrics(next)
+	d.cfg = next
+	if err := closeAll(old, made); err != nil {
+		d.log.Warn("closing what read the old hosts", zap.Error(err))
+	}
+	return nil
+}
+
+func closeOnFailure(err error, made, old map[string]driven) error {
+	_ = closeAll(made, old) // err is the one to tell
+	return err
+}
+
+// needRestart names the keys whose change only a restart brings into effect.
+func (d *Daemon) needRestart(next *config.Config) {
+	// Whether a listener wants PROXY headers is fixed; from whom, is not.
+	type listener struct {
+		address, farm string
+		proxied       bool
+	}
+	listeners := func(c *config.Config) (ls []listener) {
+		for _, l := range c.Listeners {
+			ls = append(ls, listener{l.Address, l.Farm, len(l.ProxyProtocol) > 0})
+		}
+		return ls
+	}
+	for _, k := range []struct {
+		key      string
+		was, now any
+	}{
+		{"listen", listeners(d.cfg), listeners(next)},
+		{"admin", d.cfg.Admin, next.Admin},
+		{"log", d.cfg.Log, next.Log},
+		{"audit.file", d.cfg.AuditFile, next.AuditFile},
+		{"identity.remember", []any{d.cfg.Identity.RememberEntries, d.cfg.Identity.RememberFor}, []any{next.Identity.RememberEntries, next.Identity.RememberFor}},
+	} {
+		if !reflect.DeepEqual(k.was, k.now) {
+			d.log.Warn("a changed key needs a restart to take effect", zap.String("key", k.key))
+		}
+	}
+}

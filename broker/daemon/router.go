@@ -1,0 +1,100 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/rdpbroker/rdpbroker/broker"
+	"github.com/rdpbroker/rdpbroker/broker/config"
+	"github.com/rdpbroker/rdpbroker/broker/identity"
+	"github.com/rdpbroker/rdpbroker/rdpproxy"
+	"github.com/rdpbroker/rdpbroker/rdpproxy/relay"
+	"github.com/rdpbroker/rdpbroker/rdpproxy/x224"
+	"github.com/rdpbroker/rdpbroker/sessions"
+)
+
+// router asks the broker where a connection goes.
+type router struct{ d *Daemon }
+
+// Route implements rdpproxy.Router.
+func (r router) Route(ctx context.Context, req rdpproxy.Request) (rdpproxy.Route, error) {
+	d := r.d
+	farm := d.farmOf[req.Listener]
+	id := d.resolver.Load().Resolve(hint(req), d.inventory.Snapshot())
+	began := time.Now()
+	a, err := d.broker.Admit(ctx, farm, id)
+	var refused *broker.RefusedError
+	if errors.As(err, &refused) {
+		return rdpproxy.Route{}, &rdpproxy.RefusedError{Reason: refused.Error()}
+	}
+	if err != nil {
+		return rdpproxy.Route{}, err
+	}
+	if a.Decision.Victim == nil {
+		d.metrics.Admitted(farm, time.Since(began))
+	}
+	return rdpproxy.Route{
+		Host: a.Host.Name,
+		Addr: a.Host.Addr,
+		Why:  a.Decision.Kind.String(),
+		Done: func(o rdpproxy.Outcome) { a.Close(o.DialError) },
+	}, nil
+}
+
+// hint is what the first packet says of the caller.
+func hint(req rdpproxy.Request) identity.Hint {
+	h := identity.Hint{Client: req.Client.Addr()}
+	r := req.Opening.Request
+	// Where the length does not fit, the text may be cut anywhere: it names nobody.
+	if r.LengthMismatch {
+		return h
+	}
+	h.Cookie = r.Cookie
+	if ap, ok := x224.ParseMSTSToken(r.Token); ok {
+		h.HostToken = ap
+	}
+	return h
+}
+
+func (d *Daemon) learn(client netip.Addr, a sessions.Account) {
+	d.resolver.Load().Learn(client, a)
+}
+
+// proxyConfig is the proxy's part of cfg.
+func proxyConfig(cfg *config.Config) rdpproxy.Config {
+	c := rdpproxy.Config{
+		FirstPacketTimeout:  cfg.Limits.FirstPacket,
+		MaxConnections:      cfg.Limits.Connections,
+		MaxPerClient:        cfg.Limits.PerClient,
+		MaxPending:          cfg.Limits.Pending,
+		MaxPendingPerClient: cfg.Limits.PendingPerClient,
+		DialTimeout:         cfg.Limits.Dial,
+		DialsPerHost:        cfg.Limits.DialsPerHost,
+		KeepAlive:           relay.KeepAlive{Idle: cfg.KeepAlive.Idle, Interval: cfg.KeepAlive.Interval, Count: cfg.KeepAlive.Count},
+	}
+	for _, l := range cfg.Listeners {
+		c.ProxyTrusted = append(c.ProxyTrusted, l.ProxyProtocol...)
+	}
+	return c
+}
+
+// observer counts what the proxy does.
+func (d *Daemon) observer() rdpproxy.Observer {
+	return rdpproxy.Observer{
+		Accepted: func(string) { d.metrics.Accepted() },
+		Refused: func(_, kind string) {
+			d.metrics.Refused(kind)
+			d.metrics.Closed()
+		},
+		Opened: func(_, host string) { d.log.Debug("relaying", zap.String("host", host)) },
+		Closed: func(_, _ string, o rdpproxy.Outcome) {
+			d.metrics.Relayed(o.Relay.ToHost, o.Relay.ToClient)
+			d.metrics.Closed()
+		},
+		DialFailed: func(host string) { d.metrics.DialFailed(host) },
+	}
+}

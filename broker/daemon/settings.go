@@ -1,0 +1,34 @@
+package daemon
+
+import (
+	"github.com/rdpbroker/rdpbroker/broker"
+	"github.com/rdpbroker/rdpbroker/broker/config"
+	"github.com/rdpbroker/rdpbroker/broker/identity"
+)
+
+// farms are the broker's settings of what cfg says.
+func farms(cfg *config.Config) broker.Config {
+	c := broker.Config{Farms: map[string]broker.Farm{}}
+	for _, f := range cfg.Farms {
+		c.Farms[f.Name] = broker.Farm{
+			Policy:      f.Policy,
+			Wait:        f.Wait,
+			Reservation: f.Reservation,
+			SoftLimit:   f.SoftLimit,
+			HardLimit:   f.HardLimit,
+			PerClient:   f.ReservationsPerClient,
+		}
+	}
+	return c
+}
+
+func directory(cfg *config.Config) identity.Directory {
+	id := cfg.Identity
+	return identity.Directory{
+		Users:       id.Users,
+		Aliases:     id.Aliases,
+		UPNSuffixes: id.UPNSuffixes,
+		Clients:     id.Clients,
+		Trusted:     id.TrustedClients,
+	}
+}
