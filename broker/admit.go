@@ -84,11 +84,12 @@ func (b *Broker) Admit(ctx context.Context, farmName string, id sessions.Identit
 		if err == nil {
 			return b.assign(l), nil
 		}
-		b.leave(l, nil)
 		if ctx.Err() != nil || errors.Is(err, ErrClosed) {
+			b.leave(l, nil)
 			return nil, err
 		}
-		// The victim would not go: decide anew, without that victim.
+		// The victim would not go, and the reservation is gone with it: decide anew,
+		// without that victim.
 	}
 }
 
@@ -112,17 +113,21 @@ func (b *Broker) joinOrQueue(farmName string, w *waiter) (*logon, error) {
 		l.join()
 		return l, nil
 	}
-	b.pump(f, now) // nobody overtakes those who wait
-	l := b.reserve(f, w, now)
-	if l != nil {
-		l.join()
+	// Serving the queue serves w too, when it is its turn: nobody overtakes those who
+	// wait, and whoever comes back because a victim would not go has kept their place.
+	f.enqueue(w)
+	b.pump(f, now)
+	select {
+	case l := <-w.granted:
 		return l, nil
+	default:
 	}
 	if w.last.Kind == placement.Refuse || b.settings(farmName).Wait <= 0 {
+		f.dequeue(w)
 		return nil, b.refuse(f, w, now)
 	}
 	b.record(audit.Record{Time: now, Event: audit.Decided, Farm: f.name, Identity: w.id, Decision: w.last})
-	b.enqueue(f, w)
+	b.keepLooking(f)
 	return nil, nil
 }
 

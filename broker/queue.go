@@ -5,9 +5,19 @@ import (
 	"time"
 )
 
-// enqueue puts w at the end of f's queue. The caller holds mu.
-func (b *Broker) enqueue(f *farm, w *waiter) {
-	f.queue = append(f.queue, w)
+// enqueue puts w into f's queue, behind everybody who came before it. The caller
+// holds mu.
+func (f *farm) enqueue(w *waiter) {
+	i := len(f.queue)
+	for i > 0 && f.queue[i-1].since.After(w.since) {
+		i--
+	}
+	f.queue = slices.Insert(f.queue, i, w)
+}
+
+// keepLooking sees to it that f's queue is looked at from time to time. The caller
+// holds mu.
+func (b *Broker) keepLooking(f *farm) {
 	if f.tick == nil {
 		f.tick = time.AfterFunc(recheck, func() { b.recheck(f) })
 	}
