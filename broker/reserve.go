@@ -100,6 +100,9 @@ func (b *Broker) promise(f *farm, w *waiter, key string, version uint64, setting
 		Farm: f.name, Key: key, Host: w.last.Host, Client: w.id.Client, Decision: slim,
 		Baseline: refs(host), MadeAt: now, ExpiresAt: now.Add(settings.Reservation),
 	}
+	if slim.Victim != nil {
+		r.ExpiresAt = r.ExpiresAt.Add(settings.SoftLimit) // the slot cannot be used before the victim is gone
+	}
 	r.Account, _ = w.id.Account()
 	r, err := b.deps.Ledger.Reserve(context.Background(), r, version)
 	if err != nil {
