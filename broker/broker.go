@@ -67,9 +67,9 @@ type Farm struct {
 	// HardLimit is when a session that was told to log off counts as stuck; 0
 	// means DefaultHardLimit.
 	HardLimit time.Duration
-	// PerClient bounds the reservations that one client address may hold while
-	// their sessions have not appeared, so that nobody fills a farm with names; 0
-	// means DefaultPerClient. Trusted clients are exempt.
+	// PerClient bounds the new sessions that one client address may have slots
+	// reserved for while they have not appeared, so that nobody fills a farm with
+	// names; 0 means DefaultPerClient. Trusted clients are exempt.
 	PerClient int
 }
 

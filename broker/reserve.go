@@ -70,12 +70,12 @@ func (b *Broker) reserve(f *farm, w *waiter, now time.Time) *logon {
 			return nil
 		}
 		settings := b.settings(f.name)
-		if why := b.tooMany(f, w.id, settings); why != "" {
-			w.last = placement.Decision{Kind: placement.WaitForSlot, Reason: why}
-			return nil
-		}
 		w.last = placement.Decide(view, w.id, settings.Policy)
 		if w.last.Host == "" {
+			return nil
+		}
+		if why := b.tooMany(f, w.id, settings); why != "" && w.last.Own == nil {
+			w.last = placement.Decision{Kind: placement.WaitForSlot, Reason: why}
 			return nil
 		}
 		l, err := b.promise(f, w, key, version, settings, now)
@@ -132,14 +132,16 @@ func (f *farm) freeKey(id sessions.Identity) string {
 	return key
 }
 
-// tooMany is why id's address gets no further reservation for now, "" if it does.
+// tooMany is why id's address gets no further slot for now, "" if it does. The way
+// back to one's own session is always open: an office behind one address may
+// lose all its connections at once.
 func (b *Broker) tooMany(f *farm, id sessions.Identity, settings Farm) string {
 	if id.Trusted {
 		return ""
 	}
 	n := 0
 	for _, l := range f.logons {
-		if l.res.Client == id.Client && l.res.Seen == nil {
+		if l.res.Client == id.Client && l.res.Seen == nil && l.res.Decision.Own == nil {
 			n++
 		}
 	}
