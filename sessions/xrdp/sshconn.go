@@ -6,11 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -50,6 +52,13 @@ func dialSSH(ctx context.Context, cfg SSHConfig, conf *ssh.ClientConfig) (*sshCo
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
+	var hostAccepted atomic.Bool // and from then on it is about our credentials
+	check := conf.HostKeyCallback
+	conf.HostKeyCallback = func(addr string, remote net.Addr, key ssh.PublicKey) error {
+		err := check(addr, remote, key)
+		hostAccepted.Store(err == nil)
+		return err
+	}
 	cc, chans, reqs, err := ssh.NewClientConn(nc, cfg.Addr, conf)
 	if !stop() && err == nil {
 		cc.Close()
@@ -60,7 +69,8 @@ func dialSSH(ctx context.Context, cfg SSHConfig, conf *ssh.ClientConfig) (*sshCo
 		if ctxErr := ctx.Err(); ctxErr != nil {
 			return nil, ctxErr
 		}
-		if strings.Contains(err.Error(), "unable to authenticate") { // the package has no type for it
+		var network net.Error
+		if hostAccepted.Load() && !errors.Is(err, io.EOF) && !errors.As(err, &network) {
 			return nil, &AuthError{Addr: cfg.Addr, User: cfg.User, Err: err}
 		}
 		return nil, hostKeyError(cfg, err)

@@ -13,6 +13,12 @@ refuse() {
 	exit 0
 }
 
+refuse_if_connected() {
+	for n in $(displays_in_use); do
+		[ "$n" != "$display" ] || refuse connected
+	done
+}
+
 # One eviction at a time on a host, however many brokers there are.
 command -v flock >/dev/null || fail "tools flock is missing"
 exec 9>/run/rdpbroker-xrdp.lock || fail "rights no lock file in /run"
@@ -27,11 +33,9 @@ lives "$wm" "$wm_start" && [ "$parent" = "$session" ] || refuse ending
 uids=$(awk '$1 == "Uid:" { print $2, $3, $4 }' /proc/"$wm"/status 2>/dev/null)
 [ "$uids" = "$owner $owner $owner" ] || refuse user
 [ "$(id -nu "$owner" 2>/dev/null)" = "$user" ] || refuse user
+refuse_if_connected
 socket_now=$(chansrv_sockets "$sockets" | awk -v d="$display" '$1 == d { print $2, $3, $4 }')
 [ "$socket_now" = "$socket" ] || refuse used
-# Last, because it is what changes fastest.
-for n in $(displays_in_use); do
-	[ "$n" != "$display" ] || refuse connected
-done
+refuse_if_connected # again and last, because it is what changes fastest
 kill -TERM "$wm" 2>/dev/null || refuse ending
 echo asked
