@@ -198,7 +198,7 @@ func (b *Broker) hostDown(name string, now time.Time) string {
 // The caller holds mu.
 func (b *Broker) part(l *logon, now time.Time) {
 	l.conns--
-	if l.conns > 0 || b.closed {
+	if l.conns > 0 || b.closed || b.farm(l.res.Farm).logons[l.res.Key] != l {
 		return
 	}
 	if l.res.Seen != nil {
@@ -206,14 +206,27 @@ func (b *Broker) part(l *logon, now time.Time) {
 		return
 	}
 	l.stopIdle()
-	l.idle = time.AfterFunc(linger, func() {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		if l.conns == 0 && !b.closed {
-			b.drop(l)
-			b.pump(b.farm(l.res.Farm), time.Now())
-		}
-	})
+	l.idle = time.AfterFunc(linger, func() { b.lingered(l, now) })
+}
+
+// lingered releases l, whose last connection ended at since, unless somebody has
+// come back. That connection may have left a session behind: as long as no
+// reading begun after it tells, the slot stays promised, at most until it expires.
+func (b *Broker) lingered(l *logon, since time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if l.conns > 0 || l.idle == nil || b.closed {
+		return
+	}
+	now := time.Now()
+	h := b.snapshot.Host(l.host.Name)
+	read := h == nil || h.Report != nil && h.Report.ReadAt.After(since)
+	if !read && now.Before(l.res.ExpiresAt) {
+		l.idle.Reset(recheck)
+		return
+	}
+	b.drop(l)
+	b.pump(b.farm(l.res.Farm), now)
 }
 
 // drop releases l's reservation. Connections that still share it go on; dropping
