@@ -71,10 +71,11 @@ func (b *Broker) arrived(l *logon, taken map[sessions.Ref]bool) (sessions.Sessio
 		return sessions.Session{}, false
 	}
 	if own := l.res.Decision.Own; own != nil {
-		s, ok := b.snapshot.Find(*own)
-		// A takeover's session was active before: it tells nothing new, and needs no slot.
-		back := s.State == sessions.StateActive && l.res.Decision.Kind == placement.Reconnect
-		return s, ok && back
+		if s, there := b.snapshot.Find(*own); there {
+			// A takeover's session was active before: it tells nothing new, and needs no slot.
+			return s, s.State == sessions.StateActive && l.res.Decision.Kind == placement.Reconnect
+		}
+		// It ended before its user was back: what they get is a new one.
 	}
 	for _, s := range h.Report.Sessions {
 		ref := sessions.RefOf(l.host.Name, s)
