@@ -24,7 +24,7 @@ func (b *Broker) confirm(now time.Time) {
 			if l.res.Seen != nil || !isClosed(l.ready) || l.failed != nil {
 				continue
 			}
-			s, ok := b.arrived(l, taken)
+			s, ok, sure := b.arrived(f, l, taken)
 			if !ok {
 				continue
 			}
@@ -33,7 +33,9 @@ func (b *Broker) confirm(now time.Time) {
 			l.res.Seen = &ref
 			// Lost with the reservation, if that has expired: the session is there.
 			_, _ = b.deps.Ledger.Update(context.Background(), l.res)
-			b.deps.Learn(l.res.Client, s.Account)
+			if sure {
+				b.deps.Learn(l.res.Client, s.Account)
+			}
 			b.record(audit.Record{
 				Time: now, Event: audit.Confirmed, Farm: f.name, Reservation: l.res.ID,
 				Identity: l.id, Decision: l.res.Decision, Account: s.Account, Took: now.Sub(l.res.MadeAt),
@@ -64,27 +66,31 @@ func (f *farm) inOrder() []*logon {
 	return ls
 }
 
-// arrived is the session that l's caller got, if the newest reading shows it.
-func (b *Broker) arrived(l *logon, taken map[sessions.Ref]bool) (sessions.Session, bool) {
+// arrived is the session that l's caller got, if the newest reading shows it. sure
+// is false if it may be somebody else's: of two callers without a name it cannot
+// be told whose session is whose, which is all the same for the slots.
+func (b *Broker) arrived(f *farm, l *logon, taken map[sessions.Ref]bool) (s sessions.Session, ok, sure bool) {
 	h := b.snapshot.Host(l.host.Name)
 	if h == nil || h.Report == nil || !h.Report.ReadAt.After(l.res.MadeAt) {
-		return sessions.Session{}, false
+		return sessions.Session{}, false, false
 	}
 	if own := l.res.Decision.Own; own != nil {
 		if s, there := b.snapshot.Find(*own); there {
 			// A takeover's session was active before: it tells nothing new, and needs no slot.
-			return s, s.State == sessions.StateActive && l.res.Decision.Kind == placement.Reconnect
+			return s, s.State == sessions.StateActive && l.res.Decision.Kind == placement.Reconnect, true
 		}
 		// It ended before its user was back: what they get is a new one.
 	}
-	for _, s := range h.Report.Sessions {
-		ref := sessions.RefOf(l.host.Name, s)
-		if !s.HasUser() || taken[ref] || slices.Contains(l.res.Baseline, ref) {
+	named := !l.res.Account.IsZero()
+	found := 0
+	for _, x := range h.Report.Sessions {
+		ref := sessions.RefOf(l.host.Name, x)
+		if !x.HasUser() || taken[ref] || slices.Contains(l.res.Baseline, ref) || named && !l.res.Account.Matches(x.Account) {
 			continue
 		}
-		if l.res.Account.IsZero() || l.res.Account.Matches(s.Account) {
-			return s, true
+		if found++; found == 1 {
+			s = x
 		}
 	}
-	return sessions.Session{}, false
+	return s, found > 0, named || found == 1 && !l.mixed
 }

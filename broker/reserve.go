@@ -21,8 +21,11 @@ type logon struct {
 	ready chan struct{}
 	// failed, set before ready is closed, is why no room could be made.
 	failed error
-	conns  int
-	idle   *time.Timer // releases it some time after the last connection
+	// mixed: neither this caller nor another one on the same host gave a name, so
+	// that it cannot be told whose session is whose.
+	mixed bool
+	conns int
+	idle  *time.Timer // releases it some time after the last connection
 }
 
 func (l *logon) join() {
@@ -109,6 +112,11 @@ func (b *Broker) promise(f *farm, w *waiter, key string, version uint64, setting
 		return nil, err
 	}
 	l := &logon{res: r, host: host.Host, id: w.id, ready: make(chan struct{})}
+	for _, o := range f.logons {
+		if o.host.Name == l.host.Name && o.res.Account.IsZero() && r.Account.IsZero() && o.res.Seen == nil {
+			o.mixed, l.mixed = true, true
+		}
+	}
 	f.logons[key] = l
 	b.record(audit.Record{
 		Time: now, Event: audit.Decided, Farm: f.name, Reservation: r.ID,
