@@ -23,6 +23,8 @@ var arrows = map[string][]string{
 	"sessions/wintext":   {"sessions"},
 	"sessions/winrm":     {"sessions", "sessions/wintext"},
 	"sessions/xrdp":      {"sessions"},
+	"sessions/winagent":  {"sessions"},
+	"sessions/tsts":      {"sessions"},
 	"sessions/simhost":   {"sessions", "sessions/wintext", "rdpproxy/rdpserver", "rdpproxy/x224"},
 
 	"broker/placement":         {"sessions"},
@@ -35,16 +37,18 @@ var arrows = map[string][]string{
 	"broker/metrics":           {"sessions", "broker/placement", "broker/audit"},
 	"broker/admin":             {"sessions", "broker/placement"},
 	"broker/daemon":            {"*"},
+	"broker/e2e":               {},
 	"broker/demo":              {"sessions", "sessions/simhost", "broker/audit", "broker/config", "broker/daemon", "broker/placement"},
 	"broker/cmd/rdpbroker":     {"broker/admin", "broker/config", "broker/daemon", "broker/demo", "rdpproxy/reach"},
 	"broker/cmd/rdpprobe":      {"rdpproxy/probe"},
 
-	"rdpproxy/x224":      {},
-	"rdpproxy/relay":     {},
-	"rdpproxy":           {"rdpproxy/x224", "rdpproxy/relay"},
-	"rdpproxy/rdpserver": {"rdpproxy/x224"},
-	"rdpproxy/reach":     {"rdpproxy/x224"},
-	"rdpproxy/probe":     {"rdpproxy/x224"},
+	"rdpproxy/x224":            {},
+	"rdpproxy/relay":           {},
+	"rdpproxy/relay/relaytest": {"rdpproxy/relay"},
+	"rdpproxy":                 {"rdpproxy/x224", "rdpproxy/relay"},
+	"rdpproxy/rdpserver":       {"rdpproxy/x224"},
+	"rdpproxy/reach":           {"rdpproxy/x224"},
+	"rdpproxy/probe":           {"rdpproxy/x224"},
 
 	"deploy/testlab": {},
 }
@@ -93,7 +97,7 @@ func TestTheArrowsOfTheHouse(t *testing.T) {
 			if ours && !slices.Contains(allowed, to) && !slices.Contains(allowed, "*") {
 				t.Errorf("%s imports %s", room, to)
 			}
-			if imp == "testing" && room != "deploy/testlab" && room != "broker/ledger/ledgertest" {
+			if imp == "testing" && room != "deploy/testlab" && !strings.HasSuffix(room, "test") {
 				t.Errorf("%s imports testing outside of tests", room)
 			}
 		}

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 
@@ -51,7 +53,7 @@ type Stats struct {
 
 // Open returns a Writer that appends to the file at path, which is made if it
 // does not exist, for its owner and group to read: it tells who works when, and
-// where. Its folder must exist.
+// where. Its folder is made if only that is missing.
 func Open(path string, log *zap.Logger) (*Writer, error) {
 	f, err := openAppend(path)
 	if err != nil {
@@ -72,6 +74,9 @@ func NewWriter(out io.Writer, log *zap.Logger) *Writer {
 }
 
 func openAppend(path string) (*os.File, error) {
+	if err := os.Mkdir(filepath.Dir(path), 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("making the folder of the audit file: %w", err)
+	}
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
 	if err != nil {
 		return nil, fmt.Errorf("opening the audit file: %w", err)

@@ -125,7 +125,7 @@ func TestReopenThatFailsKeepsTheOldFile(t *testing.T) {
 	}
 	var out bytes.Buffer
 	w := NewWriter(&out, nil)
-	w.path = filepath.Join(folder, "none", "audit.jsonl")
+	w.path = filepath.Join(folder, "none", "none", "audit.jsonl") // one folder is made, two are a mistake
 	if err := w.Reopen(); err == nil {
 		t.Error("a folder that does not exist was no error")
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/netip"
@@ -62,9 +61,7 @@ func ask[T any](c *cobra.Command, a asking, question func(context.Context, *admi
 		return err
 	}
 	if *a.json {
-		enc := json.NewEncoder(c.OutOrStdout())
-		enc.SetIndent("", "  ")
-		return enc.Encode(answer)
+		return admin.WriteJSON(c.OutOrStdout(), answer)
 	}
 	return table(c.OutOrStdout(), answer)
 }
