@@ -28,12 +28,14 @@ type conn struct {
 	relaying      bool // under Proxy.mu
 }
 
-// abort ends the connection in whatever step it is. Its goroutine cleans up.
-func (c *conn) abort() {
-	c.cancel(errStopping)
-	if !c.relaying {
-		_ = c.nc.SetReadDeadline(past()) // the opening is read without a look at the context
-	}
+// errCrowdedOut is the cause with which newer connections push out the oldest
+// of too many pending ones.
+var errCrowdedOut = errors.New("crowded out by newer connections")
+
+// abort ends a connection that does not relay yet. Its goroutine cleans up.
+func (c *conn) abort(cause error) {
+	c.cancel(cause)
+	_ = c.nc.SetReadDeadline(past()) // the opening is read without a look at the context
 }
 
 // admit checks everything that is known before the first byte.
@@ -41,7 +43,8 @@ func (c *conn) admit() (refused string) {
 	if c.proxied && !trusted(c.client.Addr(), c.cfg.ProxyTrusted) {
 		return RefusedProxyUntrusted
 	}
-	if c.place, refused = c.p.limits.enter(c.cfg); refused != "" {
+	c.place.abort = func() { c.abort(errCrowdedOut) }
+	if refused = c.p.limits.enter(&c.place, c.cfg); refused != "" {
 		return refused
 	}
 	if !c.proxied {
@@ -62,7 +65,10 @@ func (c *conn) serve(ctx context.Context) {
 		c.refuse(kind, err)
 		return
 	}
-	c.place.ready()
+	if !c.place.ready() {
+		c.refuse(RefusedTooManyPending, errCrowdedOut)
+		return
+	}
 	_ = relay.Tune(c.nc, c.cfg.KeepAlive) // a connection that is broken already fails soon enough
 	c.route(ctx, opening, early)
 }
@@ -73,8 +79,8 @@ func (c *conn) open(ctx context.Context) (o *x224.Opening, early []byte, kind st
 	if d := c.cfg.FirstPacketTimeout; d > 0 {
 		_ = c.nc.SetReadDeadline(c.accepted.Add(d)) // on failure so does the read
 	}
-	if ctx.Err() != nil {
-		return nil, nil, RefusedStopping, nil // abort's deadline may have come before ours
+	if err := ctx.Err(); err != nil { // the deadline of an abort may have come before ours
+		return nil, nil, c.kindOf(ctx, err, ""), context.Cause(ctx)
 	}
 	var r io.Reader = c.nc
 	var buffered *bufio.Reader
@@ -112,6 +118,8 @@ func (c *conn) openProxied(ctx context.Context, r *bufio.Reader) (kind string, e
 func (c *conn) kindOf(ctx context.Context, err error, other string) string {
 	var format *x224.FormatError
 	switch {
+	case errors.Is(context.Cause(ctx), errCrowdedOut):
+		return RefusedTooManyPending
 	case ctx.Err() != nil:
 		return RefusedStopping
 	case errors.As(err, &format):

@@ -1,6 +1,7 @@
 package rdpproxy
 
 import (
+	"container/list"
 	"net/netip"
 	"sync"
 )
@@ -8,35 +9,45 @@ import (
 // limits counts connections, in all and per client address. What may be is the
 // caller's to say each time, so that it can change.
 type limits struct {
-	mu            sync.Mutex
-	open, pending int
-	clients       map[netip.Addr]*clientCount
+	mu      sync.Mutex
+	open    int
+	pending list.List // of *place, the oldest first
+	clients map[netip.Addr]*clientCount
 }
 
 type clientCount struct{ open, pending int }
 
-// place is one connection's share in the counts. It belongs to the goroutine
-// that serves the connection.
+// place is one connection's share in the counts.
 type place struct {
 	limits  *limits
-	pending bool
-	client  netip.Addr // as clientKey has it; zero while the client is not known
+	abort   func()        // ends the connection while it is pending; must not block
+	pending *list.Element // nil when the first packet has come, or the place was taken away
+	taken   bool          // the place was taken away
+	client  netip.Addr    // as clientKey has it; zero while the client is not known
 }
 
 // enter counts a connection that has yet to send its first packet, or returns
-// the kind of refusal.
-func (l *limits) enter(cfg *Config) (pl place, refused string) {
+// the kind of refusal. If too many are pending, the oldest of them gives way:
+// whoever means it needs a fraction of a second, so a crowd of silent connections
+// cannot keep users out unless it is renewed faster than that.
+func (l *limits) enter(pl *place, cfg *Config) (refused string) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if l.open >= cfg.MaxConnections {
-		return place{}, RefusedTooMany
+		l.mu.Unlock()
+		return RefusedTooMany
 	}
-	if l.pending >= cfg.MaxPending {
-		return place{}, RefusedTooManyPending
+	abort := func() {}
+	if l.pending.Len() >= cfg.MaxPending {
+		oldest := l.pending.Front().Value.(*place)
+		oldest.leavePending()
+		oldest.taken = true
+		abort = oldest.abort
 	}
 	l.open++
-	l.pending++
-	return place{limits: l, pending: true}, ""
+	pl.limits, pl.pending = l, l.pending.PushBack(pl)
+	l.mu.Unlock()
+	abort()
+	return ""
 }
 
 // from counts the connection for its client's address, or returns the kind of
@@ -59,23 +70,30 @@ func (pl *place) from(addr netip.Addr, cfg *Config) (refused string) {
 		l.clients = make(map[netip.Addr]*clientCount)
 	}
 	c.open++
-	c.pending++
+	if pl.pending != nil { // not taken away meanwhile
+		c.pending++
+	}
 	l.clients[key] = c
 	pl.client = key
 	return ""
 }
 
-// ready says that the first packet has come.
-func (pl *place) ready() {
-	l := pl.limits
-	l.mu.Lock()
-	defer l.mu.Unlock()
+// ready says that the first packet has come. It reports false if the place was
+// taken away before.
+func (pl *place) ready() bool {
+	pl.limits.mu.Lock()
+	defer pl.limits.mu.Unlock()
 	pl.leavePending()
+	return !pl.taken
 }
 
-// leave takes the connection out of all counts.
+// leave takes the connection out of all counts. It is harmless for one that was
+// refused a place.
 func (pl *place) leave() {
 	l := pl.limits
+	if l == nil {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	pl.leavePending()
@@ -89,11 +107,11 @@ func (pl *place) leave() {
 
 // leavePending needs limits.mu.
 func (pl *place) leavePending() {
-	if !pl.pending {
+	if pl.pending == nil {
 		return
 	}
-	pl.pending = false
-	pl.limits.pending--
+	pl.limits.pending.Remove(pl.pending)
+	pl.pending = nil
 	if c := pl.limits.clients[pl.client]; c != nil {
 		c.pending--
 	}

@@ -23,7 +23,7 @@ type Observer struct {
 const (
 	RefusedTooMany                  = "too-many"                     // Config.MaxConnections
 	RefusedTooManyFromClient        = "too-many-from-client"         // Config.MaxPerClient
-	RefusedTooManyPending           = "too-many-pending"             // Config.MaxPending
+	RefusedTooManyPending           = "too-many-pending"             // Config.MaxPending: the oldest such connection
 	RefusedTooManyPendingFromClient = "too-many-pending-from-client" // Config.MaxPendingPerClient
 	RefusedSlow                     = "slow"                         // Config.FirstPacketTimeout
 	RefusedGone                     = "gone"                         // the client left, or its connection broke, before a relay began

@@ -103,19 +103,17 @@ func (p *Proxy) accept(ctx context.Context, l Listener, nc net.Conn) {
 		p: p, cfg: p.cfg.Load(), listener: l.Name, proxied: l.ProxyProtocol == ProxyRequired, nc: nc,
 		client: addrPort(nc.RemoteAddr()), local: addrPort(nc.LocalAddr()), accepted: time.Now(),
 	}
+	ctx, c.cancel = context.WithCancelCause(ctx)
 	refused := c.admit()
-	if refused == "" {
-		ctx, c.cancel = context.WithCancelCause(ctx)
-		if p.add(c) {
-			go c.serve(ctx)
-			return
-		}
-		c.cancel(errStopping)
+	if refused == "" && !p.add(c) {
 		refused = RefusedStopping
 	}
-	if c.place.limits != nil {
-		c.place.leave()
+	if refused == "" {
+		go c.serve(ctx)
+		return
 	}
+	c.cancel(nil)
+	c.place.leave()
 	c.refuse(refused, nil)
 	_ = nc.Close()
 }

@@ -27,7 +27,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	}
 	for c := range p.conns {
 		if !c.relaying {
-			c.abort()
+			c.abort(errStopping)
 		}
 	}
 	p.mu.Unlock()
@@ -40,7 +40,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	p.mu.Lock()
 	left := len(p.conns)
 	for c := range p.conns {
-		c.abort()
+		c.cancel(errStopping)
 	}
 	p.mu.Unlock()
 	<-p.empty
