@@ -102,7 +102,7 @@ func freerdp(t *testing.T, d *testlab.Display, h *runningHost, name string, more
 func shows(t *testing.T, d *testlab.Display, want *image.RGBA) {
 	t.Helper()
 	var difference []image.Rectangle
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
 		img, err := d.Image(deadlined(t))
 		if err != nil {
 			t.Fatal(err)
@@ -133,7 +133,7 @@ func TestADesktopIsSeenAndStaysWhenItsClientGoes(t *testing.T) {
 	accent := color.RGBA{0x4c, 0xb5, 0xae, 0xff}
 	h := start(t, Config{
 		Name: "hamburg", Domain: "CONTOSO", Clock: newClock().Now,
-		Options: Options{Slots: 3, CountDisconnected: true}, RDP: RDP{Accent: accent},
+		Options: Options{Slots: 3, CountDisconnected: true}, RDP: RDP{Accent: accent, Refresh: time.Hour},
 	})
 	if err := h.Model().Seed(Seed{Account: user("carol"), ID: 8, DisconnectedAgo: 3 * time.Hour}); err != nil {
 		t.Fatal(err)
@@ -168,7 +168,7 @@ func TestADesktopIsSeenAndStaysWhenItsClientGoes(t *testing.T) {
 func TestLogoffByKeyAndByButton(t *testing.T) {
 	testlab.Require(t, "xfreerdp|xfreerdp3", "xdotool")
 	t.Parallel()
-	h := start(t, Config{Name: "bremen", Clock: newClock().Now})
+	h := start(t, Config{Name: "bremen", Clock: newClock().Now, RDP: RDP{Refresh: time.Hour}})
 	d := testlab.StartDisplay(t)
 	for _, args := range [][]string{
 		{"mousemove", "400", "400", "key", "l"},
@@ -177,8 +177,8 @@ func TestLogoffByKeyAndByButton(t *testing.T) {
 		client := freerdp(t, d, h, "alice", "-decorations")
 		h.wait(t, "alice", sessions.StateActive)
 		shows(t, d, h.desktopOf("alice", AttachedNew))
-		// xfreerdp drops input until it believes that it has the focus, so a
-		// user may have to do it twice.
+		// On a busy machine the input did once not arrive. A user would try
+		// again, too.
 		for tries := 0; len(h.Model().Sessions()) > 3 && tries < 10; tries++ {
 			press(t, d, args...)
 			time.Sleep(500 * time.Millisecond)
@@ -216,7 +216,7 @@ func TestAFullHostSaysSoInMicrosoftsWords(t *testing.T) {
 func TestASecondClientOfTheSameUserTakesOver(t *testing.T) {
 	testlab.Require(t, "xfreerdp|xfreerdp3", "rdesktop")
 	t.Parallel()
-	h := start(t, Config{Name: "leipzig", Clock: newClock().Now})
+	h := start(t, Config{Name: "leipzig", Clock: newClock().Now, RDP: RDP{Refresh: time.Hour}})
 	d, d2 := testlab.StartDisplay(t), testlab.StartDisplay(t)
 	first := freerdp(t, d, h, "alice")
 	s := h.wait(t, "alice", sessions.StateActive)
