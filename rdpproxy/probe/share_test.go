@@ -45,10 +45,10 @@ func TestDemandActiveTooLarge(t *testing.T) {
 // TestSplitShare takes a packet of Windows, a Set Error Info PDU, and the same
 // behind others.
 func TestSplitShare(t *testing.T) {
-	errorInfo := unhex(t, "160017000000ea030100000116002f00000000000b000000")[:22]
+	errorInfo := unhex(t, "160017000000"+"ea030100000116002f000000"+"0b000000")
 	flow := unhex(t, "0080410000000000")
 	compressed := slices.Clone(errorInfo)
-	compressed[15] = 0x20
+	compressed[15] = 0x20 // compressedType
 	all, err := splitShare(slices.Concat(flow, errorInfo, compressed))
 	if err != nil || len(all) != 2 {
 		t.Fatalf("%+v, %v", all, err)
