@@ -2,7 +2,6 @@ package xrdp
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -108,22 +107,21 @@ func refusal(verdict string) (why string, ok bool) {
 
 // awaitGone waits until the processes of a session have ended.
 func (d *Driver) awaitGone(ctx context.Context, ref sessions.Ref, v view) error {
-	stuck := &sessions.StuckError{Ref: ref, State: sessions.StateDown}
 	for {
 		gone, err := d.waitOnce(ctx, v)
-		switch {
-		case gone:
+		if gone {
 			return nil
-		case ctx.Err() != nil:
-			return stuck
-		case err != nil:
+		}
+		if err != nil && ctx.Err() == nil {
 			// It was told to end; only that we cannot look is new. Look again.
 			d.log.Warn("cannot see whether a session has ended", zap.Stringer("session", ref), zap.Error(err))
 			select {
 			case <-ctx.Done():
-				return errors.Join(stuck, err)
 			case <-time.After(time.Second):
 			}
+		}
+		if ctx.Err() != nil {
+			return &sessions.StuckError{Ref: ref, State: sessions.StateDown}
 		}
 	}
 }

@@ -22,19 +22,21 @@ func (l Local) Run(ctx context.Context, stdin string, argv ...string) ([]byte, e
 	if len(argv) == 0 {
 		return nil, errors.New("no command")
 	}
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	stdout, stderr := &bounded{limit: maxOutput}, &clipped{limit: maxComplaint}
+	killable, kill := context.WithCancel(ctx)
+	defer kill()
+	cmd := exec.CommandContext(killable, argv[0], argv[1:]...)
+	stdout, stderr := &bounded{limit: maxOutput, full: kill}, &clipped{limit: maxComplaint}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), stdout, stderr
 	cmd.WaitDelay = time.Second // what the prefix started may hold the pipes open
 	err := cmd.Run()
 	switch ctxErr := ctx.Err(); {
-	case stdout.over: // upon which the command broke its pipe
+	case stdout.over:
 		err = errTooMuch
 	case ctxErr != nil && err != nil:
 		err = ctxErr
 	}
 	if err != nil {
-		return stdout.Bytes(), commandError(fmt.Errorf("run %s: %w", argv[0], err), stderr)
+		return stdout.b, commandError(fmt.Errorf("run %s: %w", argv[0], err), stderr)
 	}
-	return stdout.Bytes(), nil
+	return stdout.b, nil
 }

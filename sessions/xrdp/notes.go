@@ -94,7 +94,7 @@ func viewOf(r *reading, p process) view {
 	if v.uid == 0 {
 		v.user = "root"
 	}
-	if d, ok := r.display[p.pid]; ok {
+	if d, ok := r.display[v.x.pid]; ok {
 		v.display = d
 		v.session.Name = fmt.Sprintf(":%d", d)
 		v.socket = r.sockets[d].stamp

@@ -25,7 +25,7 @@ type reading struct {
 
 	sessions []process
 	children map[int][]process // by session
-	display  map[int]int       // by session
+	display  map[int]int       // by X server
 	users    map[int]string    // by uid
 	programs map[int][]string  // by uid
 	inUse    map[int]bool      // displays that a client is connected to

@@ -1,7 +1,6 @@
 package xrdp
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,37 +21,39 @@ const maxOutput = 4 << 20
 
 var errTooMuch = errors.New("the host printed too much")
 
-// bounded is a buffer that refuses to grow over its limit.
+// bounded is a writer that refuses to take more than its limit. It is no
+// bytes.Buffer, whose ReadFrom would take everything.
 type bounded struct {
-	bytes.Buffer
 	limit int
 	// full, if not nil, is called once when the limit is reached.
 	full func()
 	over bool
+	b    []byte
 }
 
 func (b *bounded) Write(p []byte) (int, error) {
 	if b.over {
 		return 0, errTooMuch
 	}
-	if b.Len()+len(p) > b.limit {
+	if len(b.b)+len(p) > b.limit {
 		b.over = true
 		if b.full != nil {
 			b.full()
 		}
 		return 0, errTooMuch
 	}
-	return b.Buffer.Write(p)
+	b.b = append(b.b, p...)
+	return len(p), nil
 }
 
-// clipped is a buffer that keeps the beginning and drops the rest.
+// clipped is a writer that keeps the beginning and drops the rest.
 type clipped struct {
-	bytes.Buffer
 	limit int
+	b     []byte
 }
 
 func (c *clipped) Write(p []byte) (int, error) {
-	c.Buffer.Write(p[:min(len(p), max(0, c.limit-c.Len()))])
+	c.b = append(c.b, p[:min(len(p), c.limit-len(c.b))]...)
 	return len(p), nil
 }
 
@@ -61,7 +62,7 @@ const maxComplaint = 300
 
 // commandError is err with what the command complained about.
 func commandError(err error, stderr *clipped) error {
-	complaint := strings.TrimSpace(strings.ToValidUTF8(stderr.String(), "?"))
+	complaint := strings.TrimSpace(strings.ToValidUTF8(string(stderr.b), "?"))
 	if complaint == "" {
 		return err
 	}

@@ -200,7 +200,7 @@ func runSession(ctx context.Context, sess *ssh.Session, stdin, command string) (
 	if err != nil {
 		err = commandError(err, stderr)
 	}
-	return stdout.Bytes(), err
+	return stdout.b, err
 }
 
 // commandLine is argv as one line for the host's shell, which sshd hands it to.

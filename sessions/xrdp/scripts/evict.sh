@@ -14,9 +14,7 @@ refuse() {
 }
 
 refuse_if_connected() {
-	for n in $(displays_in_use); do
-		[ "$n" != "$display" ] || refuse connected
-	done
+	[ -z "$(displays_in_use "$display")" ] || refuse connected
 }
 
 # One eviction at a time on a host, however many brokers there are.

@@ -42,20 +42,28 @@ lives() {
 	ticks_of "$1" && [ "$ticks" = "$2" ] && [ "$state" != Z ] && [ "$state" != X ]
 }
 
-# displays_in_use prints the numbers of the X displays that a client is connected
-# to: an established TCP connection on port 5900+N (Xvnc), or a connected unix
+# displays_in_use N... prints those of the X displays N that a client is connected
+# to: by an established TCP connection on port 5900+N (Xvnc), or a connected unix
 # stream named xrdp_display_N (Xorg); or whose channel server still has one, which
 # lags behind by some milliseconds. Whoever the peer is: somebody who looks at a
 # session by other means than xrdp is using it as well.
 displays_in_use() {
-	cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '
+	cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk -v wanted=" $* " '
 		function hex(s,  i, n) {
 			n = 0
 			for (i = 1; i <= length(s); i++) n = n * 16 + index("123456789ABCDEF", toupper(substr(s, i, 1)))
 			return n
 		}
-		$4 == "01" { port = hex(substr($2, index($2, ":") + 1)); if (port >= 5900) print port - 5900 }'
-	awk '$6 == "03" && $8 ~ /\/xrdp_(display|chansrv_socket)_[0-9]+$/ { sub(/.*_/, "", $8); print $8 }' /proc/net/unix
+		$4 == "01" {
+			display = hex(substr($2, index($2, ":") + 1)) - 5900
+			if (index(wanted, " " display " ") && !seen[display]++) print display
+		}'
+	awk -v wanted=" $* " '
+		$6 == "03" && $8 ~ /\/xrdp_(display|chansrv_socket)_[0-9]+$/ {
+			display = $8
+			sub(/.*_/, "", display)
+			if (index(wanted, " " display " ") && !seen[display]++) print display
+		}' /proc/net/unix
 }
 
 # chansrv_sockets DIR prints "display date time zone" for each socket on which a

@@ -45,7 +45,7 @@ for pid in $(printf '%s\n' "$table" | awk '$3 == 0 && ($5 == "xrdp-sesman" || $5
 	esac
 done
 
-printf '%s\n' "$table" | awk -v real="$real" '
+found=$(printf '%s\n' "$table" | awk -v real="$real" '
 	function ours(p) { return index(real, " " p " ") > 0 }
 	{ order[++n] = $1; parent[$1] = $2; uid[$1] = $3; state[$1] = $4; name[$1] = $5 }
 	END {
@@ -93,7 +93,7 @@ printf '%s\n' "$table" | awk -v real="$real" '
 		case $d in
 		X*)
 			display=$(tr '\000' '\n' </proc/"$b"/cmdline 2>/dev/null | sed -n 's/^:\([0-9][0-9]*\)$/\1/p' | sed q)
-			[ -z "$display" ] || echo "display $a $display"
+			[ -z "$display" ] || echo "display $b $display"
 			;;
 		esac
 		;;
@@ -101,9 +101,12 @@ printf '%s\n' "$table" | awk -v real="$real" '
 	program) echo "program $a $b" ;;
 	*) echo "$kind $a" ;;
 	esac
-done
+done)
+printf '%s\n' "$found"
 
-displays_in_use | sort -u | sed 's/^/in-use /'
+displays=$(printf '%s\n' "$found" | awk '$1 == "display" { print $3 }')
+# shellcheck disable=SC2086
+displays_in_use $displays | sed 's/^/in-use /'
 echo "looked $(date +%s.%N)"
 chansrv_sockets "$sockets" | sed 's/^/socket /'
 

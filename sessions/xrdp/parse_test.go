@@ -1,0 +1,225 @@
+package xrdp
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rdpbroker/rdpbroker/sessions"
+)
+
+// capture is one reading of a real host, from testdata.
+func capture(t testing.TB, name string) []string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines, err := answer(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lines
+}
+
+func mustParse(t testing.TB, lines []string) *reading {
+	t.Helper()
+	r, err := parseReading(lines)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestCaptures(t *testing.T) {
+	const programs = "openbox sleep xrdp-chansrv xterm"
+	for _, tc := range []struct {
+		file string
+		want []string // ID, display, user, state, programs
+	}{
+		{"0.9.21-xvnc-empty.txt", nil},
+		{"0.9.21-xorg-empty.txt", nil},
+		{"0.9.21-xvnc-starting.txt", []string{"592 :142 rbalice Active [Xvnc]"}},
+		{"0.9.21-xorg-starting.txt", []string{"640 :3200 rbalice Active [Xorg]"}},
+		{"0.9.21-xvnc-connected.txt", []string{
+			"277 :3200 rbalice Active [Xvnc " + programs + "]", "1963 :3202 rbaccountant1 Active [Xvnc " + programs + "]"}},
+		{"0.9.21-xvnc-disconnected.txt", []string{
+			"277 :3200 rbalice Disconnected [Xvnc " + programs + "]", "1963 :3202 rbaccountant1 Active [Xvnc " + programs + "]"}},
+		{"0.9.21-xorg-connected.txt", []string{
+			"640 :3200 rbalice Active [Xorg " + programs + "]", "2022 :3202 rbaccountant1 Active [Xorg " + programs + "]"}},
+		{"0.9.21-xorg-disconnected.txt", []string{
+			"640 :3200 rbalice Disconnected [Xorg " + programs + "]", "2022 :3202 rbaccountant1 Active [Xorg " + programs + "]"}},
+	} {
+		t.Run(tc.file, func(t *testing.T) {
+			r := mustParse(t, capture(t, tc.file))
+			views, _ := judge(r, nil, time.Second)
+			var got []string
+			for _, v := range views {
+				s := v.session
+				got = append(got, fmt.Sprintf("%d %s %s %s %v", s.ID, s.Name, s.Account, s.State, s.Processes))
+				if s.LogonAt.After(r.now) || s.LogonAt.Before(r.booted) || s.Incarnation == "" {
+					t.Errorf("session %d: logon at %v, incarnation %q", s.ID, s.LogonAt, s.Incarnation)
+				}
+			}
+			if !slices.Equal(got, tc.want) {
+				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(tc.want, "\n"))
+			}
+			if r.limit != 10 {
+				t.Errorf("limit %d", r.limit)
+			}
+		})
+	}
+}
+
+// TestCaptureTimes: what the Xorg capture tells in full.
+func TestCaptureTimes(t *testing.T) {
+	views, _ := judge(mustParse(t, capture(t, "0.9.21-xorg-disconnected.txt")), nil, time.Second)
+	s := views[0].session
+	if want := time.Date(2026, 11, 23, 2, 30, 44, 345843217, time.UTC); !s.DisconnectedAt.Equal(want) {
+		t.Errorf("disconnected at %v, want %v", s.DisconnectedAt, want)
+	}
+	// btime 1795396920 plus 411846 ticks of 10 ms.
+	if want := time.Unix(1795396920, 0).Add(4118460 * time.Millisecond); !s.LogonAt.Equal(want) {
+		t.Errorf("logon at %v, want %v", s.LogonAt, want)
+	}
+	v := views[0]
+	if v.wm.pid != 641 || v.x.pid != 642 || v.uid != 1008 || v.user != "rbalice" || v.display != 3200 {
+		t.Errorf("roles %+v", v)
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	base := capture(t, "0.9.21-xvnc-disconnected.txt")
+	for _, tc := range []struct {
+		name   string
+		change func([]string) []string
+		want   string
+	}{
+		{"cut off", func(l []string) []string { return l[:len(l)-1] }, "cut off"},
+		{"empty", func([]string) []string { return nil }, "cut off"},
+		{"no session manager", drop("sesman"), "xrdp-sesman is not running"},
+		{"two session managers", add("sesman 4711"), "several xrdp-sesman"},
+		{"no clock", drop("now"), "lacks its clock"},
+		{"no boot ID", drop("boot"), "lacks its clock"},
+		{"no look at clients", drop("looked"), "lacks its clock"},
+		{"an unknown line", add("surprise 1"), "unknown kind"},
+		{"a field too few", add("session 12"), "wrong number of fields"},
+		{"a long line", add("user 7 " + strings.Repeat("x", 300)), "wrong number of fields"},
+		{"a negative number", add("in-use -1"), "out of range"},
+		{"a signed number", add("in-use +1"), "out of range"},
+		{"a large number", add("in-use 4294967296"), "out of range"},
+		{"no number", add("limit many"), "invalid syntax"},
+		{"endless children", func(l []string) []string {
+			for i := range maxChildren + 1 {
+				l = add(fmt.Sprintf("child 1 %d 5 0 a", i+1))(l)
+			}
+			return l
+		}, "too many"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, err := parseReading(tc.change(slices.Clone(base)))
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("error %v, want one with %q", err, tc.want)
+			}
+		})
+	}
+}
+
+// drop and add change a reading's lines; add puts one before the last.
+func drop(kind string) func([]string) []string {
+	return func(l []string) []string {
+		return slices.DeleteFunc(l, func(s string) bool { return strings.HasPrefix(s, kind+" ") })
+	}
+}
+
+func add(line string) func([]string) []string {
+	return func(l []string) []string { return slices.Insert(l, len(l)-1, line) }
+}
+
+func TestAnswer(t *testing.T) {
+	for _, tc := range []struct{ out, want string }{
+		{"", "did not run the script"},
+		{"Welcome!\n" + banner + "\n", "did not run the script"},
+		{banner + "\nerror rights the command runs as uid 7, but must run as root\n", "rights are missing: the command runs as uid 7"},
+		{banner + "\nnow 1\nerror tools flock is missing\n", "a tool is missing: flock"},
+		{banner + "\n" + strings.Repeat("x", 1<<17) + "\n", "token too long"},
+	} {
+		if _, err := answer([]byte(tc.out)); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%.40q: error %v, want one with %q", tc.out, err, tc.want)
+		}
+	}
+}
+
+func TestEpoch(t *testing.T) {
+	for in, want := range map[string]time.Time{
+		"1795401044.433180051": time.Unix(1795401044, 433180051),
+		"1795401044.5":         time.Unix(1795401044, 500000000),
+		"1795401044":           time.Unix(1795401044, 0),
+		"1795401044.%N":        time.Unix(1795401044, 0), // a date that knows no fractions
+	} {
+		if got, err := epoch(in); err != nil || !got.Equal(want) {
+			t.Errorf("%s: %v, %v; want %v", in, got, err, want)
+		}
+	}
+	for _, in := range []string{"", "x", "-5", "0", "99999999999999999"} {
+		if got, err := epoch(in); err == nil {
+			t.Errorf("%s: %v, want an error", in, got)
+		}
+	}
+}
+
+func TestIsUserName(t *testing.T) {
+	for _, ok := range []string{"alice", `CORP\alice smith`, "bob@corp.example", "müller", "a"} {
+		if !isUserName(ok) {
+			t.Errorf("%q is refused", ok)
+		}
+	}
+	for _, bad := range []string{"", "-rf", "a:b", "a\tb", "a\x00", " a", "a ", strings.Repeat("a", 300), "\xff\ufffd"} {
+		if isUserName(bad) {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+}
+
+// FuzzReading: no text makes the parser or the judge panic, and no session is
+// called disconnected unless it is known whose it is, since when, and what would
+// have to end.
+func FuzzReading(f *testing.F) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		f.Fatalf("no captures: %v", err)
+	}
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(string(b))
+	}
+	f.Fuzz(func(t *testing.T, out string) {
+		lines, err := answer([]byte(out))
+		if err != nil {
+			return
+		}
+		r, err := parseReading(lines)
+		if err != nil {
+			return
+		}
+		views, memory := judge(r, nil, time.Second)
+		again, _ := judge(r, memory, time.Second)
+		for i, v := range views {
+			s := v.session
+			if s.State == sessions.StateDisconnected &&
+				(s.Account.IsZero() || s.DisconnectedAt.IsZero() || v.wm.pid == 0 || v.x.pid == 0 || r.inUse[v.display]) {
+				t.Errorf("called disconnected: %+v", v)
+			}
+			if len(views) == len(memory) && !again[i].session.SameIncarnation(s) {
+				t.Errorf("read twice: %+v and %+v", s, again[i].session)
+			}
+		}
+	})
+}
