@@ -51,10 +51,15 @@ func openings(t *testing.T) [][]byte {
 // TestForwardsByteForByte sends every captured opening through the proxy: the
 // host must get the request as it was, what came behind it, and no blob.
 func TestForwardsByteForByte(t *testing.T) {
-	got := make(chan []byte, 1)
+	type end struct {
+		net.Conn
+		done chan struct{}
+	}
+	ends := make(chan end)
 	host := startHost(t, func(c net.Conn) {
-		b, _ := io.ReadAll(c)
-		got <- b
+		e := end{c, make(chan struct{})}
+		ends <- e
+		<-e.done
 	})
 	p := newBench(t, Config{AnswerWait: -1}, host.to())
 	blobs := 0
@@ -72,10 +77,16 @@ func TestForwardsByteForByte(t *testing.T) {
 		if _, err := c.Write(sent); err != nil {
 			t.Fatal(err)
 		}
-		_ = c.(*net.TCPConn).CloseWrite()
-		if b := <-got; !bytes.Equal(b, want) {
-			t.Errorf("of %x the host got %x, want %x", sent, b, want)
+		e := <-ends
+		b := make([]byte, len(want))
+		if n, err := io.ReadFull(e, b); err != nil || !bytes.Equal(b, want) {
+			t.Errorf("of %x the host got %x, %v; want %x", sent, b[:n], err, want)
 		}
+		_ = c.(*net.TCPConn).CloseWrite()
+		if b, err := io.ReadAll(e); err != nil || len(b) > 0 {
+			t.Errorf("behind it the host got %x, %v", b, err)
+		}
+		close(e.done)
 		closedByPeer(t, c)
 	}
 	if blobs < 4 {

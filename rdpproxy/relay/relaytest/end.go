@@ -113,7 +113,7 @@ func testLastWords(t *testing.T, run RunFunc, first string) {
 	if _, err := other.Write(talk); err != nil { // lies unread where acts could read it
 		t.Fatal(err)
 	}
-	words := make([]byte, 40000)
+	words := make([]byte, 4000) // few enough to be on their way when the reset cuts off what is not
 	copy(words, "the session was ended by the administrator")
 	if _, err := acts.Write(words); err != nil {
 		t.Fatal(err)
@@ -156,7 +156,8 @@ func testDeaf(t *testing.T, run RunFunc, first string) {
 			time.Sleep(time.Millisecond)
 		}
 	}()
-	if b, err := io.ReadAll(other); err != nil || len(b) > 0 {
+	// A FIN, or if this test is slow to read it, the reset that ends the linger time.
+	if b, err := io.ReadAll(other); err != nil && !errors.Is(err, syscall.ECONNRESET) || len(b) > 0 {
 		t.Errorf("%q, %v", b, err)
 	}
 	r := l.wait(t) // though other never closes

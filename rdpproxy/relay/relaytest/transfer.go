@@ -33,10 +33,10 @@ func testTransfer(t *testing.T, run RunFunc) {
 	t.Run("slow readers", func(t *testing.T) {
 		// Slower than the writers, so that everything between them is full, and the
 		// linger time is much shorter than the rest of the transfer takes.
-		reads := time.NewTicker(2 * time.Millisecond)
+		reads := time.NewTicker(3 * time.Millisecond)
 		defer reads.Stop()
-		start(t, run, relay.Options{Linger: 300 * time.Millisecond}).
-			exchange(t, 12<<20, 12<<20, whole, 64<<10, func() { <-reads.C })
+		start(t, run, relay.Options{Linger: 500 * time.Millisecond}).
+			exchange(t, 16<<20, 16<<20, whole, 64<<10, func() { <-reads.C })
 	})
 	t.Run("a stall one way does not stop the other", func(t *testing.T) { testStall(t, run) })
 }
