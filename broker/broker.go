@@ -36,7 +36,8 @@ type Ledger interface {
 // Deps are what a Broker works with. Ledger is required.
 type Deps struct {
 	Ledger Ledger
-	// Evictor returns what logs sessions off the named host; nil if nothing can.
+	// Evictor returns what logs sessions off the named host; nil if nothing can. It
+	// must not block and must not call the Broker.
 	Evictor func(host string) Evictor
 	// Refresh asks for a reading of a host now. It must not block.
 	Refresh func(host string)

@@ -12,6 +12,8 @@ import (
 	"github.com/rdpbroker/rdpbroker/sessions"
 )
 
+const noEvictor = "nothing is configured that could log sessions off this host"
+
 // startEviction has the victim logged off for l. The caller holds mu.
 func (b *Broker) startEviction(l *logon, v placement.Victim, settings Farm, now time.Time) {
 	ref := v.Ref()
@@ -20,8 +22,8 @@ func (b *Broker) startEviction(l *logon, v placement.Victim, settings Farm, now 
 	b.recordEviction(audit.Evicting, l, now, 0, nil)
 
 	evictor := b.deps.Evictor(v.Host)
-	if evictor == nil {
-		b.evictionEnded(l, ref, now, &sessions.RefusedError{Ref: ref, Why: "nothing is configured that could log sessions off this host"})
+	if evictor == nil { // taken away since the decision
+		b.evictionEnded(l, ref, now, &sessions.RefusedError{Ref: ref, Why: noEvictor})
 		return
 	}
 	b.work.Add(1)

@@ -172,7 +172,8 @@ func (b *Broker) view(f *farm, id sessions.Identity, key string, now time.Time) 
 	}
 	v := placement.View{
 		Snapshot: b.snapshot, Farm: f.name, Now: now, Leaving: b.leaving,
-		Unreachable: map[string]string{}, Untouchable: map[sessions.Ref]string{}, EvictionsByHost: map[string]int{},
+		Unreachable: map[string]string{}, Untouchable: map[sessions.Ref]string{},
+		CannotEvict: map[string]string{}, EvictionsByHost: map[string]int{},
 	}
 	for _, r := range rs {
 		if r.Key != key {
@@ -186,6 +187,11 @@ func (b *Broker) view(f *farm, id sessions.Identity, key string, now time.Time) 
 	}
 	for ref, m := range b.untouchable {
 		v.Untouchable[ref] = m.why
+	}
+	for i := range b.snapshot.Hosts {
+		if h := &b.snapshot.Hosts[i].Host; h.Farm == f.name && b.deps.Evictor(h.Name) == nil {
+			v.CannotEvict[h.Name] = noEvictor
+		}
 	}
 	b.countEvictions(&v, id, now)
 	return v, version, nil

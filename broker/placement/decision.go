@@ -115,6 +115,8 @@ type View struct {
 	// Untouchable are sessions that must not be victims now, and why: refused by
 	// their host, stuck, kept by an operator.
 	Untouchable map[sessions.Ref]string
+	// CannotEvict are hosts on which nothing can log a session off, and why.
+	CannotEvict map[string]string
 	// EvictionsByHost are the evictions within the last hour.
 	EvictionsByHost map[string]int
 	// EvictionsByClient are those that the caller's address set off.

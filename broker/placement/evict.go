@@ -100,6 +100,8 @@ func (d *decider) hostGivesUpNone(h *hostView) string {
 		return "disconnected sessions hold no slot there"
 	case h.Report.NoEvict != "":
 		return h.Report.NoEvict
+	case d.view.CannotEvict[h.Host.Name] != "":
+		return d.view.CannotEvict[h.Host.Name]
 	case h.free() < 0:
 		return fmt.Sprintf("over its limit (%s): one logoff would free no slot", slots(h))
 	}

@@ -145,6 +145,9 @@ func someSituation(t *rapid.T) situation {
 	if chance(t, 4, "unreachable") {
 		s.view.Unreachable = map[string]string{hostName.Draw(t, "host"): "timeout"}
 	}
+	if chance(t, 8, "cannot evict") {
+		s.view.CannotEvict = map[string]string{hostName.Draw(t, "host"): "no driver"}
+	}
 	if chance(t, 4, "leaving") {
 		s.view.Leaving = map[sessions.Ref]bool{ref.Draw(t, "leaving session"): true}
 	}
@@ -219,7 +222,7 @@ func somePolicy(t *rapid.T) placement.Policy {
 }
 
 func (s situation) String() string {
-	out := fmt.Sprintf("identity %+v\npolicy %+v\nclaims %+v unreachable %v leaving %v untouchable %v\n", s.id, s.policy, s.view.Claims, s.view.Unreachable, s.view.Leaving, s.view.Untouchable)
+	out := fmt.Sprintf("identity %+v\npolicy %+v\nclaims %+v unreachable %v cannot evict %v leaving %v untouchable %v\n", s.id, s.policy, s.view.Claims, s.view.Unreachable, s.view.CannotEvict, s.view.Leaving, s.view.Untouchable)
 	for _, h := range s.hosts {
 		out += fmt.Sprintf("host %+v problem %q\n", h.Host, h.Problem)
 		if h.Report != nil {

@@ -210,7 +210,7 @@ func (s situation) protected(x sessions.Session) bool {
 func (s situation) victims() (all []victim) {
 	for i := range s.hosts {
 		h := &s.hosts[i]
-		if h.Host.Farm != s.view.Farm || !s.usable(h) || !countsDisconnected(h) || h.Report.NoEvict != "" || s.used(h) > limitOf(h) {
+		if h.Host.Farm != s.view.Farm || !s.usable(h) || !countsDisconnected(h) || h.Report.NoEvict != "" || s.view.CannotEvict[h.Host.Name] != "" || s.used(h) > limitOf(h) {
 			continue
 		}
 		if c := s.policy.Eviction.PerHostPerHour; c > 0 && s.view.EvictionsByHost[h.Host.Name] >= c {
