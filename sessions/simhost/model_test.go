@@ -314,6 +314,19 @@ func TestRoomIsOnlyWhatWasNeeded(t *testing.T) {
 	}
 }
 
+func TestALogoffThatFreesNoSlotMakesNoRoom(t *testing.T) {
+	m := NewModel(Options{Slots: 1}, newClock().Now, nil) // 2008: who is disconnected holds none
+	if err := m.Seed(Seed{Account: user("bob"), ID: 4}); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Logoff(4); err != nil {
+		t.Fatal(err)
+	}
+	if a := logon(t, m, "alice"); a.Room != nil {
+		t.Errorf("alice is told of %+v", a.Room)
+	}
+}
+
 func TestTheHostLogsOldSessionsOff(t *testing.T) {
 	clock := newClock()
 	var gone []Event

@@ -1,6 +1,7 @@
 package simhost
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
@@ -109,6 +110,29 @@ func TestNTLMChannelBindings(t *testing.T) {
 		if (err == nil) != c.ok {
 			t.Errorf("%+v: %v", c, err)
 		}
+	}
+}
+
+func TestSealedMessagesCannotBeChanged(t *testing.T) {
+	session := &ntlmSession{key: make([]byte, 16), flags: ntlmSeal | ntlmKeyExchange | ntlmExtendedSecurity | ntlm128}
+	for _, at := range []int{-1, 0, 11} { // nothing, the text, its signature
+		host, client := newSealer(session), newSealer(session)
+		// The client's two directions are the host's, exchanged.
+		client.in, client.out, client.inSign, client.outSign = client.out, client.in, client.outSign, client.inSign
+		sealed := client.close([]byte("<x/>"))
+		end := bytes.LastIndex(sealed, []byte(sealedBoundary))
+		switch at {
+		case 0:
+			sealed[end-1] ^= 1
+		case 11:
+			sealed[end-4-12] ^= 1
+		}
+		if got, err := host.open(sealed); (err == nil) != (at < 0) || (at < 0 && string(got) != "<x/>") {
+			t.Errorf("changed at %d: %q, %v", at, got, err)
+		}
+	}
+	if newSealer(&ntlmSession{key: make([]byte, 16), flags: ntlmSeal}) != nil {
+		t.Error("seals without key exchange")
 	}
 }
 

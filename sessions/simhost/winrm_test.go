@@ -278,10 +278,14 @@ func TestWinRMShellsIdleOut(t *testing.T) {
 		t.Fatal(f)
 	}
 	for _, step := range []struct {
-		wait time.Duration
-		left int
-	}{{2*time.Hour - time.Second, 1}, {time.Second, 0}} {
+		wait    time.Duration
+		waiting int // Receives under way
+		left    int
+	}{{2*time.Hour - time.Second, 0, 1}, {time.Second, 1, 1}, {0, 0, 0}} {
 		clock.advance(step.wait)
+		for _, sh := range s.shells {
+			sh.waiting = step.waiting
+		}
 		s.reap()
 		if len(s.shells) != step.left {
 			t.Errorf("%d shells are left", len(s.shells))
