@@ -73,7 +73,8 @@ func setINI(t *testing.T, h *testlab.XRDPHost, key, value string) {
 }
 
 func TestXRDP(t *testing.T) {
-	h := testlab.StartXRDP(t, "probed", "", testlab.XRDPOptions{MaxSessions: 10})
+	t.Parallel()
+	h := testlab.StartXRDP(t, "probed", "", testlab.XRDPOptions{MaxSessions: 3})
 	right := func(o probe.Options) probe.Options {
 		o.Addr, o.User, o.Password, o.Timeout = h.Addr, "rbalice", h.Users["rbalice"], 15*time.Second
 		o.Settle = 300 * time.Millisecond
@@ -85,10 +86,8 @@ func TestXRDP(t *testing.T) {
 		protocol    string
 	}{
 		{"TLS, 32 bits", "high", probe.Options{}, "SSL"},
-		{"TLS, 24 bits", "high", probe.Options{Depth: 24, Width: 800, Height: 600}, "SSL"},
-		{"TLS, 16 bits", "high", probe.Options{Depth: 16}, "SSL"},
-		{"RDP security of 128 bits", "high", probe.Options{Security: probe.SecurityRDP}, "RDP"},
-		{"RDP security of 40 bits", "medium", probe.Options{Security: probe.SecurityRDP, Depth: 16}, "RDP"},
+		{"RDP security of 128 bits, 24 bits", "high", probe.Options{Security: probe.SecurityRDP, Depth: 24, Width: 800, Height: 600}, "RDP"},
+		{"RDP security of 40 bits, 16 bits", "medium", probe.Options{Security: probe.SecurityRDP, Depth: 16}, "RDP"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			setINI(t, h, "crypt_level", tt.level)
@@ -112,21 +111,29 @@ func TestXRDP(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	})
-	t.Run("wrong password", func(t *testing.T) {
-		o := right(probe.Options{})
-		o.Password, o.Timeout = "wrong", 4*time.Second
-		r := probe.Run(t.Context(), o)
-		// xrdp lets everybody in and shows what went wrong in a window.
-		if r.Desktop || r.Logon != probe.LogonUnknown || r.Reached != probe.StagePicture || !strings.Contains(r.Error, "logon screen") {
-			t.Errorf("%+v", r)
-		}
-		if part := alike(r.Picture, blue); part > 0.1 {
-			t.Errorf("%.0f %% of the picture is the desktop's colour", 100*part)
-		}
-	})
+	// By now the host is full: one user at three depths has three sessions.
+	for name, o := range map[string]probe.Options{
+		"wrong password": {User: "rbalice", Password: "wrong"},
+		"host is full":   {User: "rbbob", Password: h.Users["rbbob"]},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o.Addr, o.Timeout = h.Addr, 4*time.Second
+			r := probe.Run(t.Context(), o)
+			defer keep(t, r)
+			// xrdp lets everybody in, and shows in a window what went wrong.
+			if r.Desktop || r.Logon != probe.LogonUnknown || !strings.Contains(r.Error, "logon screen") {
+				t.Fatalf("%+v", r)
+			}
+			if part := alike(r.Picture, blue); part > 0.1 {
+				t.Errorf("%.0f %% of the picture is the desktop's colour", 100*part)
+			}
+		})
+	}
 }
 
 func TestShadow(t *testing.T) {
+	t.Parallel()
 	h := testlab.StartShadow(t, "probed", testlab.ShadowOptions{Accounts: []testlab.ShadowAccount{
 		{User: "rbalice", Password: "secret-1"}, {Domain: "CORP", User: "rbbob", Password: "secret-2"},
 	}})

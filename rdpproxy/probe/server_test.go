@@ -79,6 +79,7 @@ func show(t *testing.T, ctx context.Context, c *rdpserver.Conn) {
 
 // rdpserver never says that a user is logged on.
 func TestServerUnconfirmed(t *testing.T) {
+	t.Parallel()
 	addr := server(t, func(ctx context.Context, c *rdpserver.Conn) {
 		if u := c.Info().User; u != "alice" {
 			t.Errorf("user %q", u)
@@ -101,6 +102,7 @@ func TestServerUnconfirmed(t *testing.T) {
 }
 
 func TestServerErrorInfo(t *testing.T) {
+	t.Parallel()
 	for name, active := range map[string]bool{"before the session is active": false, "after": true} {
 		t.Run(name, func(t *testing.T) {
 			addr := server(t, func(ctx context.Context, c *rdpserver.Conn) {
@@ -123,6 +125,7 @@ func TestServerErrorInfo(t *testing.T) {
 }
 
 func TestServerRedirects(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	var seen []rdpserver.ClientInfo
 	addr := server(t, func(ctx context.Context, c *rdpserver.Conn) {
@@ -155,6 +158,7 @@ func TestServerRedirects(t *testing.T) {
 
 // A host that redirects for ever is left in the end.
 func TestServerRedirectsForEver(t *testing.T) {
+	t.Parallel()
 	addr := server(t, func(_ context.Context, c *rdpserver.Conn) {
 		c.Redirect(rdpserver.Redirection{Token: []byte("Cookie: msts=again")})
 	})
