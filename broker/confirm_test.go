@@ -1,0 +1,160 @@
+package broker_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rdpbroker/rdpbroker/broker/audit"
+	"github.com/rdpbroker/rdpbroker/sessions"
+)
+
+// seen reports how many reservations are confirmed, and how many are not.
+func (w *world) seen() (yes, no int) {
+	for _, r := range w.b.Status().Reservations {
+		if r.Seen != nil {
+			yes++
+		} else {
+			no++
+		}
+	}
+	return yes, no
+}
+
+func (w *world) expectSeen(t *testing.T, yes, no int) {
+	t.Helper()
+	if y, n := w.seen(); y != yes || n != no {
+		t.Fatalf("%d reservations are confirmed and %d are not, want %d and %d; events %q", y, n, yes, no, w.events())
+	}
+}
+
+func (w *world) mustLogon(t *testing.T, host, account string) {
+	t.Helper()
+	if err := w.logon(host, account); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestConfirmAndLearn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, evicting(), newHost("ts1", 2))
+		alice := w.connect(named("alice")).expect("ts1")
+		w.read()
+		w.expectSeen(t, 0, 1)
+
+		before := w.snapshot() // a reading begun before she logged on
+		w.mustLogon(t, "ts1", `CONTOSO\Alice`)
+		w.b.Observe(before)
+		w.expectSeen(t, 0, 1)
+		w.read()
+		w.expectSeen(t, 1, 0)
+		if got := w.learned[named("alice").Client]; got != (sessions.Account{Domain: "CONTOSO", User: "Alice"}) {
+			t.Errorf("learned %+v", w.learned)
+		}
+		if w.count(audit.Confirmed) != 1 {
+			t.Errorf("events %q", w.events())
+		}
+
+		// Her session and her reservation are one slot.
+		bob := w.connect(named("bob")).expect("ts1")
+		w.connect(named("carol")).expect("waiting")
+		bob.close()
+
+		// The session says it all: the reservation goes with the connection.
+		alice.close()
+		w.expectSeen(t, 0, 1)
+	})
+}
+
+func TestAConfirmedReservationEndsWithoutConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, evicting(), newHost("ts1", 2))
+		w.connect(named("alice")).expect("ts1").close()
+		w.mustLogon(t, "ts1", "alice")
+		w.read()
+		w.expectSeen(t, 0, 0)
+		if w.count(audit.Confirmed) != 1 {
+			t.Errorf("events %q", w.events())
+		}
+	})
+}
+
+func TestReconnectsAreConfirmedTakeoversNeedNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, evicting(), newHost("ts1", 2).with("alice", time.Hour).with("bob", 0))
+		w.connect(named("alice")).expect("ts1")
+		w.connect(named("bob")).expect("ts1")
+		w.read()
+		w.expectSeen(t, 0, 2)
+		w.mustLogon(t, "ts1", "alice")
+		w.read()
+		w.expectSeen(t, 1, 1)
+	})
+}
+
+// One's own session may end before one is back, by a time limit of the host's;
+// the new one that is there then stands for the reservation.
+func TestTheOwnSessionEndedInBetween(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, evicting(), newHost("ts1", 2).with("alice", time.Hour))
+		w.connect(named("alice")).expect("ts1")
+		w.logoff("ts1", "alice")
+		w.read()
+		w.connect(named("bob")).expect("ts1")
+		w.connect(named("carol")).expect("waiting") // her slot is kept
+		w.mustLogon(t, "ts1", "alice")
+		w.read()
+		w.expectSeen(t, 1, 1)
+	})
+}
+
+func TestNamelessCallersAreSeenToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, evicting(), newHost("ts1", 4).with("zoe", 0))
+		w.connect(stranger(0)).expect("ts1")
+		w.connect(named("alice")).expect("ts1")
+		w.mustLogon(t, "ts1", "alice")
+		w.read()
+		w.expectSeen(t, 1, 1) // alice's session is alice's
+		w.mustLogon(t, "ts1", "bob")
+		w.read()
+		w.expectSeen(t, 2, 0)
+		if len(w.learned) != 2 || w.learned[stranger(0).Client].User != "bob" {
+			t.Errorf("learned %+v", w.learned)
+		}
+	})
+}
+
+// Two callers without a name: both slots are accounted for, but nobody is
+// remembered as the other one, whichever session shows first.
+func TestMixedUpCallersAreNotLearned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, evicting(), newHost("ts1", 2))
+		w.connect(stranger(0)).expect("ts1")
+		w.connect(stranger(1)).expect("ts1")
+		w.mustLogon(t, "ts1", "bob")
+		w.read()
+		w.expectSeen(t, 1, 1)
+		w.mustLogon(t, "ts1", "carol")
+		w.read()
+		w.expectSeen(t, 2, 0)
+		if len(w.learned) != 0 {
+			t.Errorf("learned %+v", w.learned)
+		}
+	})
+}
+
+// Nor is anybody learned when two sessions have appeared at once.
+func TestTwoNewSessionsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, evicting(), newHost("ts1", 3))
+		w.connect(stranger(0)).expect("ts1")
+		w.mustLogon(t, "ts1", "bob")
+		w.mustLogon(t, "ts1", "carol") // past the broker
+		w.read()
+		w.expectSeen(t, 1, 0)
+		if len(w.learned) != 0 {
+			t.Errorf("learned %+v", w.learned)
+		}
+	})
+}
