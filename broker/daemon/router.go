@@ -41,7 +41,12 @@ func (r router) Route(ctx context.Context, req rdpproxy.Request) (rdpproxy.Route
 		Host: a.Host.Name,
 		Addr: a.Host.Addr,
 		Why:  a.Decision.Kind.String(),
-		Done: func(o rdpproxy.Outcome) { a.Close(o.DialError) },
+		Done: func(o rdpproxy.Outcome) {
+			if errors.Is(o.DialError, rdpproxy.ErrDialQueue) {
+				o.DialError = nil // busy with other dials, not out of reach
+			}
+			a.Close(o.DialError)
+		},
 	}, nil
 }
 

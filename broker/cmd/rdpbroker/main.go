@@ -37,7 +37,7 @@ func run(args []string) int {
 		return usageError{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
 	})
 	root.AddCommand(serveCommand(), demoCommand(), checkCommand(), hostsCommand(), sessionsCommand(),
-		explainCommand(), versionCommand())
+		explainCommand(), probeCommand(), versionCommand())
 
 	err := root.Execute()
 	var usage usageError
