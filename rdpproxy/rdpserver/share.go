@@ -35,6 +35,7 @@ const (
 	dataShutdownRequest dataType = 0x24
 	dataShutdownDenied  dataType = 0x25
 	dataFontList        dataType = 0x27
+	dataSaveSessionInfo dataType = 0x26
 	dataFontMap         dataType = 0x28
 	dataErrorInfo       dataType = 0x2f
 	dataStatusInfo      dataType = 0x36

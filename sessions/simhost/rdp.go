@@ -139,6 +139,9 @@ func (h *Host) logOn(ctx context.Context, d *display) (how string, err error) {
 		return "no logon", err
 	}
 	defer a.Disconnect() // closing the window keeps the session
+	if err := d.conn.LoggedOn(account.Domain, account.User, uint32(a.Session.ID)); err != nil {
+		return "client gone", err
+	}
 	return h.desktop(ctx, d, a)
 }
 
