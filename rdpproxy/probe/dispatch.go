@@ -5,8 +5,6 @@ package probe
 import (
 	"fmt"
 	"time"
-
-	"github.com/tomatome/grdp/protocol/pdu"
 )
 
 // take handles one packet of the host after the credentials were sent.
@@ -123,11 +121,11 @@ func (s *session) activate(b []byte) error {
 	}
 	s.share, s.fastPath = d, fastPath{}
 
-	if err := s.channel.sendShare(pdu.PDUTYPE_CONFIRMACTIVEPDU, confirmActive(s.options, d)); err != nil {
+	if err := s.channel.sendShare(shareConfirmActive, confirmActive(s.options, d)); err != nil {
 		return err
 	}
-	for _, body := range finalization(d, s.channel.io) {
-		if err := s.channel.sendShare(pdu.PDUTYPE_DATAPDU, body); err != nil {
+	for _, body := range finalization(d) {
+		if err := s.channel.sendShare(shareData, body); err != nil {
 			return err
 		}
 	}

@@ -3,6 +3,8 @@
 package probe
 
 import (
+	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"net"
@@ -17,10 +19,12 @@ import (
 type sink struct {
 	net.Conn
 	written int
+	last    []byte
 }
 
 func (s *sink) Write(b []byte) (int, error) {
 	s.written++
+	s.last = bytes.Clone(b)
 	return len(b), nil
 }
 
@@ -226,6 +230,23 @@ func TestSecurityOffers(t *testing.T) {
 	for s, want := range map[Security]x224.Protocol{SecurityAuto: 0x0b, SecurityNLA: 0x0b, SecurityTLS: 1, SecurityRDP: 0} {
 		if got := s.protocols(); got != want {
 			t.Errorf("%s: %s", s, got)
+		}
+	}
+}
+
+func TestEarlyAuthorization(t *testing.T) {
+	for _, tt := range []struct {
+		sent  []byte
+		ok    bool
+		logon Logon
+	}{
+		{[]byte{0, 0, 0, 0}, true, LogonUnknown},
+		{[]byte{5, 0, 0, 0}, false, LogonRefused},
+		{[]byte{0, 0}, false, LogonUnknown},
+	} {
+		s := &session{result: &Result{Logon: LogonUnknown}, wire: &wire{in: bufio.NewReader(bytes.NewReader(tt.sent))}}
+		if err := s.earlyAuthorization(); (err == nil) != tt.ok || s.result.Logon != tt.logon {
+			t.Errorf("% x: %v, %s", tt.sent, err, s.result.Logon)
 		}
 	}
 }

@@ -12,12 +12,11 @@
 // too. So a probe has succeeded only when there is a picture and the host has
 // said that the user is logged on; Logon tells the ways in which hosts say so.
 //
-// The messages are coded with github.com/tomatome/grdp: its GCC and MCS
-// blocks, its client information, its capability sets and its NTLM. Its layers
-// that run by themselves are not used, because they drop errors and slow-path
-// pictures, know only version 2 of CredSSP, and leave no way to bound a wait;
-// nor is its image decoder, which lacks 24 bits per pixel. What grdp does to
-// hostile input is contained: a panic in it becomes an error of the probe.
+// NTLM comes from github.com/tomatome/grdp. The rest of that library is not
+// used: its layers run by themselves, drop errors and slow-path pictures, know
+// only version 2 of CredSSP, and leave no way to bound a wait; most of it needs
+// cgo; and its image decoder lacks 24 bits per pixel. What grdp does to hostile
+// input is contained: a panic in it becomes an error of the probe.
 //
 // Everything here is under the GPL, see LICENSE; rdpprobe alone may import it.
 package probe

@@ -9,6 +9,9 @@ import (
 	"testing"
 )
 
+// terminated is s as hosts write it, with a NUL.
+func terminated(s string) []byte { return append(toUTF16(s), 0, 0) }
+
 func u32s(values ...uint32) []byte {
 	var b []byte
 	for _, v := range values {

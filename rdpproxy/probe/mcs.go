@@ -7,17 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
-
-	"github.com/tomatome/grdp/core"
-	"github.com/tomatome/grdp/protocol/t125"
-	"github.com/tomatome/grdp/protocol/t125/ber"
-	"github.com/tomatome/grdp/protocol/t125/gcc"
 )
-
-// clipboard is the one virtual channel that the probe asks for, and only to
-// hear whether there is somebody at the other end: see LogonDone.
-const clipboard = "cliprdr"
 
 // userBase is added to MCS user numbers to get channel numbers, T.125.
 const userBase = 1001
@@ -36,54 +26,6 @@ const (
 	mcsSend           mcsPDU = 25
 	mcsSendIndication mcsPDU = 26
 )
-
-// connectInitial is the MCS Connect Initial PDU, [MS-RDPBCGR] 2.2.1.3.
-func connectInitial(o Options, selected uint32) []byte {
-	display := gcc.NewClientCoreData()
-	display.DesktopWidth, display.DesktopHeight = uint16(o.Width), uint16(o.Height)
-	display.ClientName = [32]byte{}
-	copy(display.ClientName[:30], core.UnicodeEncode(o.ClientName)) // the last character is NUL
-	display.ServerSelectedProtocol = selected
-	display.EarlyCapabilityFlags = gcc.RNS_UD_CS_SUPPORT_ERRINFO_PDU
-	display.HighColorDepth = gcc.HighColor(o.Depth)
-	if o.Depth == 32 { // asked for by a flag, [MS-RDPBCGR] 2.2.1.3.2
-		display.HighColorDepth = gcc.HIGH_COLOR_24BPP
-		display.EarlyCapabilityFlags |= gcc.RNS_UD_CS_WANT_32BPP_SESSION
-	}
-	channels := gcc.ClientNetworkData{
-		ChannelCount: 1,
-		ChannelDefArray: []gcc.ChannelDef{{
-			Name:    clipboard,
-			Options: uint32(gcc.CHANNEL_OPTION_INITIALIZED | gcc.CHANNEL_OPTION_ENCRYPT_RDP | gcc.CHANNEL_OPTION_SHOW_PROTOCOL),
-		}},
-	}
-	blocks := slices.Concat(
-		display.Pack(),
-		clusterData(o.redirectedSession),
-		gcc.NewClientSecurityData().Pack(),
-		channels.Pack(),
-	)
-	initial := t125.NewConnectInitial(gcc.MakeConferenceCreateRequest(blocks))
-	body := initial.BER()
-	var out bytes.Buffer
-	ber.WriteApplicationTag(uint8(t125.MCS_TYPE_CONNECT_INITIAL), len(body), &out)
-	out.Write(body)
-	return out.Bytes()
-}
-
-// clusterData is a TS_UD_CS_CLUSTER, [MS-RDPBCGR] 2.2.1.3.5: the probe follows
-// redirections of version 4. session is the number that one gave, or nil.
-func clusterData(session *uint32) []byte {
-	const supported, version4, sessionIDValid = 0x01, 3 << 2, 0x02
-	flags, id := uint32(supported|version4), uint32(0)
-	if session != nil {
-		flags, id = flags|sessionIDValid, *session
-	}
-	b := binary.LittleEndian.AppendUint16(nil, 0xc004)
-	b = binary.LittleEndian.AppendUint16(b, 12)
-	b = binary.LittleEndian.AppendUint32(b, flags)
-	return binary.LittleEndian.AppendUint32(b, id)
-}
 
 // serverData is what the host's GCC blocks say, [MS-RDPBCGR] 2.2.1.4.
 type serverData struct {

@@ -20,7 +20,7 @@ const (
 	// SecurityAuto offers all that mstsc offers, and standard RDP security in a
 	// second connection if the host refuses TLS, as mstsc does.
 	SecurityAuto Security = "auto"
-	// SecurityNLA is CredSSP: the probe fails if the host chooses less. It alone
+	// SecurityNLA is CredSSP with NTLM: the probe fails if the host chooses less. It alone
 	// shows the password only to a host that knows it already; with all others it
 	// goes to whoever answers, because certificates are not verified.
 	SecurityNLA Security = "nla"

@@ -5,11 +5,6 @@ package probe
 import (
 	"encoding/binary"
 	"fmt"
-
-	"github.com/tomatome/grdp/core"
-	"github.com/tomatome/grdp/protocol/pdu"
-	"github.com/tomatome/grdp/protocol/sec"
-	"github.com/tomatome/grdp/protocol/t125/gcc"
 )
 
 // Flags of a TS_SECURITY_HEADER, [MS-RDPBCGR] 2.2.8.1.1.2.1.
@@ -46,7 +41,7 @@ func (c *channel) sendFlagged(flags uint16, data []byte) error {
 // sendShare sends a message with a Share Control Header, 2.2.8.1.1.1.1.
 func (c *channel) sendShare(kind uint16, body []byte) error {
 	b := binary.LittleEndian.AppendUint16(nil, uint16(len(body)+6))
-	b = binary.LittleEndian.AppendUint16(b, kind)
+	b = binary.LittleEndian.AppendUint16(b, kind|shareVersion)
 	b = binary.LittleEndian.AppendUint16(b, c.user)
 	b = append(b, body...)
 	if c.security != nil {
@@ -74,31 +69,20 @@ func (c *channel) open(b []byte) (flags uint16, data []byte, err error) {
 	return flags, data, err
 }
 
-// clientInfo is the Client Info PDU without its security header, 2.2.1.11.1.
-func clientInfo(o Options) []byte {
-	info := sec.NewRDPInfo() // asks for automatic logon and for news of it
-	info.Flag |= sec.INFO_MAXIMIZESHELL | sec.INFO_NOAUDIOPLAYBACK
-	info.Domain = terminated(o.Domain)
-	info.UserName = terminated(o.User)
-	info.Password = terminated(o.Password)
-	info.ExtendedInfo.PerformanceFlags = sec.PERF_DISABLE_WALLPAPER |
-		sec.PERF_DISABLE_FULLWINDOWDRAG | sec.PERF_DISABLE_MENUANIMATIONS
-	return info.Serialize(true)
-}
-
-func terminated(s string) []byte { return append(core.UnicodeEncode(s), 0, 0) }
-
 // The kinds of share control and share data PDUs, 2.2.8.1.1.1.1 and .2.
 const (
-	shareDemandActive = 0x1
-	shareDeactivate   = 0x6
-	shareData         = 0x7
-	shareRedirection  = 0xa
+	shareDemandActive  = 0x1
+	shareConfirmActive = 0x3
+	shareData          = 0x7
+	shareRedirection   = 0xa
+
+	shareVersion = 0x10 // in the same field, for all that the client sends
 
 	dataUpdate      = 0x02
 	dataControl     = 0x14
 	dataSynchronize = 0x1f
 	dataSessionInfo = 0x26
+	dataFontList    = 0x27
 	dataFontMap     = 0x28
 	dataErrorInfo   = 0x2f
 )
@@ -167,7 +151,7 @@ func parseDemandActive(b []byte) (demandActive, error) {
 		if in.short {
 			break
 		}
-		if pdu.CapsType(kind) == pdu.CAPSTYPE_BITMAP {
+		if kind == capBitmap {
 			set.skip(8) // preferredBitsPerPixel, receive1BitPerPixel, …4…, …8…
 			d.width, d.height = int(set.u16()), int(set.u16())
 		}
@@ -179,58 +163,4 @@ func parseDemandActive(b []byte) (demandActive, error) {
 		return d, fmt.Errorf("demand active: a desktop of %d x %d", d.width, d.height)
 	}
 	return d, nil
-}
-
-// confirmActive answers a Demand Active PDU, 2.2.1.13.2. It claims no drawing
-// orders, codecs or caches, so that all that the host can send is bitmaps.
-func confirmActive(o Options, d demandActive) []byte {
-	confirm := pdu.NewConfirmActivePDU()
-	confirm.SharedId = d.shareID
-	confirm.CapabilitySets = []pdu.Capability{
-		&pdu.GeneralCapability{
-			OSMajorType: pdu.OSMAJORTYPE_WINDOWS, OSMinorType: pdu.OSMINORTYPE_WINDOWS_NT, ProtocolVersion: 0x0200,
-			ExtraFlags: pdu.FASTPATH_OUTPUT_SUPPORTED | pdu.NO_BITMAP_COMPRESSION_HDR | pdu.LONG_CREDENTIALS_SUPPORTED,
-		},
-		&pdu.BitmapCapability{
-			PreferredBitsPerPixel: gcc.HighColor(o.Depth),
-			Receive1BitPerPixel:   1, Receive4BitsPerPixel: 1, Receive8BitsPerPixel: 1,
-			DesktopWidth: uint16(d.width), DesktopHeight: uint16(d.height), DesktopResizeFlag: 1,
-			BitmapCompressionFlag: 1, MultipleRectangleSupport: 1,
-			DrawingFlags: 0x08, // DRAW_ALLOW_SKIP_ALPHA
-		},
-		&pdu.OrderCapability{
-			DesktopSaveXGranularity: 1, DesktopSaveYGranularity: 20, MaximumOrderLevel: 1,
-			OrderFlags: pdu.NEGOTIATEORDERSUPPORT | pdu.ZEROBOUNDSDELTASSUPPORT,
-		},
-		&pdu.BitmapCacheCapability{},
-		&pdu.PointerCapability{ColorPointerFlag: 1, ColorPointerCacheSize: 20},
-		&pdu.InputCapability{
-			Flags:          pdu.INPUT_FLAG_SCANCODES | pdu.INPUT_FLAG_MOUSEX | pdu.INPUT_FLAG_UNICODE,
-			KeyboardLayout: gcc.US, KeyboardType: uint32(gcc.KT_IBM_101_102_KEYS), KeyboardFunctionKey: 12,
-		},
-		&pdu.BrushCapability{},
-		&pdu.GlyphCapability{},
-		&pdu.OffscreenBitmapCacheCapability{},
-		&pdu.VirtualChannelCapability{},
-		&pdu.SoundCapability{},
-		&pdu.ShareCapability{},
-		&pdu.FontCapability{SupportFlags: 1},
-		&pdu.MultiFragmentUpdate{MaxRequestSize: maxUpdate},
-	}
-	return confirm.Serialize()
-}
-
-// finalization are the client's messages after Confirm Active, 1.3.1.1: the
-// host's answer to them ends with a Font Map.
-func finalization(d demandActive, ioChannel uint16) [][]byte {
-	var all [][]byte
-	for _, m := range []pdu.DataPDUData{
-		pdu.NewSynchronizeDataPDU(ioChannel),
-		&pdu.ControlDataPDU{Action: pdu.CTRLACTION_COOPERATE},
-		&pdu.ControlDataPDU{Action: pdu.CTRLACTION_REQUEST_CONTROL},
-		&pdu.FontListDataPDU{ListFlags: 0x0003, EntrySize: 0x0032},
-	} {
-		all = append(all, pdu.NewDataPDU(m, d.shareID).Serialize())
-	}
-	return all
 }

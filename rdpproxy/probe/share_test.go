@@ -3,6 +3,7 @@
 package probe
 
 import (
+	"bytes"
 	"encoding/binary"
 	"slices"
 	"testing"
@@ -101,9 +102,40 @@ func TestConfirmActive(t *testing.T) {
 	if err := in.err(); err != nil || len(in.b) != 0 || len(kinds) != n {
 		t.Errorf("%v, %d bytes left, %d kinds of %d sets", err, len(in.b), len(kinds), n)
 	}
+	if !kinds[capInput] || !kinds[capShare] {
+		t.Errorf("kinds %v", kinds)
+	}
 	for _, graphics := range []uint16{0x17, 0x1c, 0x1d} { // remote programs, surface commands, codecs
 		if kinds[graphics] {
 			t.Errorf("capability %#x claimed", graphics)
+		}
+	}
+}
+
+// TestMessagesOfMstsc compares with what mstsc sent, byte for byte.
+func TestMessagesOfMstsc(t *testing.T) {
+	frames := recorded(t)
+	initial := connectInitial(Options{}, 1)
+	// Up to the tag of the user data, less the lengths.
+	if got, want := initial[5:5+len(domainParameters)+1], frames["11"][5:5+len(domainParameters)+1]; !bytes.Equal(got, want) {
+		t.Errorf("domain parameters\n% x, want\n% x", got, want)
+	}
+	out := &sink{}
+	c := &channel{mcs: &mcs{wire: &wire{conn: out}, user: 1009, io: 1003}}
+	for i, body := range finalization(demandActive{shareID: 0x103ea}) {
+		if err := c.sendShare(shareData, body); err != nil {
+			t.Fatal(err)
+		}
+		frame := []string{"36", "37", "38", "39"}[i]
+		got, want := out.last[7:], frames[frame]
+		// The length determinant of MCS takes one byte in mstsc's, and mstsc leaves
+		// the font list's uncompressedLength empty.
+		got = slices.Concat(got[:6], got[7:])
+		if frame == "39" {
+			got[19] = 0
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("frame %s:\n% x, want\n% x", frame, got, want)
 		}
 	}
 }
