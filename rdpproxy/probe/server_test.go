@@ -77,7 +77,22 @@ func show(t *testing.T, ctx context.Context, c *rdpserver.Conn) {
 	_ = c.Draw(img, image.Point{}) // the probe may have seen enough
 }
 
-// rdpserver never says that a user is logged on.
+func TestServerConfirms(t *testing.T) {
+	t.Parallel()
+	addr := server(t, func(ctx context.Context, c *rdpserver.Conn) {
+		show(t, ctx, c)
+		if err := c.LoggedOn("CORP", "alice", 7); err != nil {
+			t.Errorf("logged on: %v", err)
+		}
+		c.Run(ctx, func(rdpserver.Event) {})
+	})
+	r := probe.Run(t.Context(), probe.Options{Addr: addr, User: "alice", Settle: 100 * time.Millisecond, Timeout: 15 * time.Second})
+	if !r.Desktop || r.Logon != probe.LogonDone || r.LogonBy != "session-info" || r.Account != `CORP\alice` || r.SessionID == nil || *r.SessionID != 7 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// A host that never says that the user is logged on.
 func TestServerUnconfirmed(t *testing.T) {
 	t.Parallel()
 	addr := server(t, func(ctx context.Context, c *rdpserver.Conn) {
