@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/pem"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -20,6 +21,11 @@ import (
 var binaries string
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if testing.Short() {
+		fmt.Println("SKIP: the tests against real peers take minutes; run them without -short")
+		os.Exit(0)
+	}
 	code := func() int {
 		dir, err := os.MkdirTemp("", "rdpbroker-e2e-")
 		if err != nil {
