@@ -31,6 +31,7 @@ func (b *Broker) confirm(now time.Time) {
 			ref := sessions.RefOf(l.host.Name, s)
 			taken[ref] = true
 			l.res.Seen = &ref
+			f.notNew(ref)
 			// Lost with the reservation, if that has expired: the session is there.
 			_, _ = b.deps.Ledger.Update(context.Background(), l.res)
 			if sure {
@@ -43,6 +44,16 @@ func (b *Broker) confirm(now time.Time) {
 			if l.conns == 0 {
 				b.drop(l)
 			}
+		}
+	}
+}
+
+// notNew keeps a session that has turned out to be one caller's from being taken
+// for another's once the first one's reservation is gone.
+func (f *farm) notNew(ref sessions.Ref) {
+	for _, l := range f.logons {
+		if l.host.Name == ref.Host && l.res.Seen == nil {
+			l.res.Baseline = append(l.res.Baseline, ref)
 		}
 	}
 }
