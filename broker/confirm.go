@@ -14,22 +14,15 @@ import (
 // session itself holds the slot. The caller holds mu.
 func (b *Broker) confirm(now time.Time) {
 	for _, f := range b.farms {
-		taken := map[sessions.Ref]bool{}
-		for _, l := range f.logons {
-			if l.res.Seen != nil {
-				taken[*l.res.Seen] = true
-			}
-		}
 		for _, l := range f.inOrder() {
 			if l.res.Seen != nil || !isClosed(l.ready) || l.failed != nil {
 				continue
 			}
-			s, ok, sure := b.arrived(f, l, taken)
+			s, ok, sure := b.arrived(l)
 			if !ok {
 				continue
 			}
 			ref := sessions.RefOf(l.host.Name, s)
-			taken[ref] = true
 			l.res.Seen = &ref
 			f.notNew(ref)
 			// Lost with the reservation, if that has expired: the session is there.
@@ -49,7 +42,7 @@ func (b *Broker) confirm(now time.Time) {
 }
 
 // notNew keeps a session that has turned out to be one caller's from being taken
-// for another's once the first one's reservation is gone.
+// for another's, then or once the first one's reservation is gone.
 func (f *farm) notNew(ref sessions.Ref) {
 	for _, l := range f.logons {
 		if l.host.Name == ref.Host && l.res.Seen == nil {
@@ -80,7 +73,7 @@ func (f *farm) inOrder() []*logon {
 // arrived is the session that l's caller got, if the newest reading shows it. sure
 // is false if it may be somebody else's: of two callers without a name it cannot
 // be told whose session is whose, which is all the same for the slots.
-func (b *Broker) arrived(f *farm, l *logon, taken map[sessions.Ref]bool) (s sessions.Session, ok, sure bool) {
+func (b *Broker) arrived(l *logon) (s sessions.Session, ok, sure bool) {
 	h := b.snapshot.Host(l.host.Name)
 	if h == nil || h.Report == nil || !h.Report.ReadAt.After(l.res.MadeAt) {
 		return sessions.Session{}, false, false
@@ -96,7 +89,7 @@ func (b *Broker) arrived(f *farm, l *logon, taken map[sessions.Ref]bool) (s sess
 	found := 0
 	for _, x := range h.Report.Sessions {
 		ref := sessions.RefOf(l.host.Name, x)
-		if !x.HasUser() || taken[ref] || slices.Contains(l.res.Baseline, ref) || named && !l.res.Account.Matches(x.Account) {
+		if !x.HasUser() || slices.Contains(l.res.Baseline, ref) || named && !l.res.Account.Matches(x.Account) {
 			continue
 		}
 		if found++; found == 1 {
