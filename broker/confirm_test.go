@@ -158,3 +158,36 @@ func TestTwoNewSessionsAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// A session that was one caller's is not another's once the first one is gone.
+func TestASeenSessionIsNobodyElses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, evicting(), newHost("ts1", 3))
+		w.connect(stranger(0)).expect("ts1")
+		alice := w.connect(named("alice")).expect("ts1")
+		w.mustLogon(t, "ts1", "alice")
+		w.read()
+		w.disconnect("ts1", "alice")
+		alice.close()
+		w.read()
+		w.expectSeen(t, 0, 1)
+		if _, ok := w.learned[stranger(0).Client]; ok {
+			t.Errorf("learned %+v", w.learned)
+		}
+	})
+}
+
+// A reading that was begun before the promise was made may show sessions that
+// the promise's own reading did not: they are not its caller's.
+func TestAnEarlierReadingConfirmsNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, evicting(), newHost("ts1", 3))
+		w.mustLogon(t, "ts1", "bob") // past the broker
+		time.Sleep(time.Second)
+		underway := w.snapshot()
+		time.Sleep(time.Second)
+		w.connect(stranger(0)).expect("ts1")
+		w.b.Observe(underway)
+		w.expectSeen(t, 0, 1)
+	})
+}

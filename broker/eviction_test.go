@@ -198,22 +198,24 @@ func TestLeavingDuringAnEviction(t *testing.T) {
 	})
 }
 
-// The user of a session that is being logged off is not sent to it, nor to its
-// host, while it is on its way out.
+// The user of a session that is being logged off is not sent to it, nor to a
+// free slot on its host, where they would end up in it all the same.
 func TestTheVictimsUserComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, evicting(), newHost("ts1", 1).with("old", 9*time.Hour))
+		w := newWorld(t, evicting(), newHost("ts1", 2).with("old", 9*time.Hour).with("zoe", 0), newHost("ts2", 1).with("yan", 0))
 		w.setEvictor("ts1", func(_ context.Context, h sessions.Host, v sessions.Session) error {
 			time.Sleep(10 * time.Second)
 			return w.model.evict(h.Name, v)
 		})
-		w.connect(named("alice")).expect("waiting")
-		old := w.connect(named("old")).expect("waiting")
-		w.model.mu.Lock()
-		w.model.hosts = append(w.model.hosts, newHost("ts2", 1))
-		w.model.mu.Unlock()
+		alice := w.connect(named("alice")).expect("waiting")
+		w.logoff("ts1", "zoe") // a slot is free beside alice's
 		w.read()
-		old.expect("ts2")
+		old := w.connect(named("old")).expect("waiting")
+		time.Sleep(15 * time.Second)
+		alice.expect("ts1")
+		old.expect("waiting")
+		w.read() // it is gone
+		old.expect("ts1")
 	})
 }
 

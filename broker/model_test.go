@@ -186,6 +186,7 @@ type world struct {
 	records []audit.Record
 	learned map[netip.Addr]sessions.Account
 	asked   []string // hosts of which a reading was asked for
+	refresh func(host string)
 }
 
 // evicting is a farm that gives up sessions disconnected for an hour.
@@ -214,6 +215,9 @@ func newWorld(t *testing.T, farm broker.Farm, hosts ...*modelHost) *world {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.asked = append(w.asked, host)
+			if w.refresh != nil {
+				w.refresh(host)
+			}
 		},
 		Record: func(r audit.Record) {
 			w.mu.Lock()
@@ -305,22 +309,29 @@ func (w *world) count(event audit.Event) int {
 // caller is one connection on its way.
 type caller struct {
 	w      *world
+	name   string
 	cancel context.CancelFunc
 	done   chan struct{}
 	a      *broker.Assignment
 	err    error
 }
 
-// connect starts to admit id and waits until that has an answer or has to wait.
-func (w *world) connect(id sessions.Identity) *caller {
-	w.t.Helper()
+// arrive starts to admit id and does not wait.
+func (w *world) arrive(id sessions.Identity) *caller {
 	ctx, cancel := context.WithCancel(w.t.Context())
-	c := &caller{w: w, cancel: cancel, done: make(chan struct{})}
+	c := &caller{w: w, name: id.Said, cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(c.done)
 		c.a, c.err = w.b.Admit(ctx, farmName, id)
 	}()
 	w.t.Cleanup(cancel)
+	return c
+}
+
+// connect starts to admit id and waits until that has an answer or has to wait.
+func (w *world) connect(id sessions.Identity) *caller {
+	w.t.Helper()
+	c := w.arrive(id)
 	synctest.Wait()
 	return c
 }
