@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -34,7 +35,8 @@ type Client struct {
 }
 
 // XFreeRDP starts FreeRDP's client on the display. It trusts any certificate.
-// It ends with the test, or by Kill.
+// It ends with the test, or by Kill. The environment's TESTLAB_XFREERDP holds
+// arguments for all clients.
 func XFreeRDP(t testing.TB, d *Display, o ClientOptions) *Client {
 	t.Helper()
 	const program = "xfreerdp|xfreerdp3"
@@ -47,6 +49,7 @@ func XFreeRDP(t testing.TB, d *Display, o ClientOptions) *Client {
 	if o.Password != "" {
 		argv = append(argv, "/p:"+o.Password)
 	}
+	argv = append(argv, strings.Fields(os.Getenv("TESTLAB_XFREERDP"))...)
 	home := "HOME=" + t.TempDir() // no known hosts, and none left behind
 	return &Client{startProcess(t, processOptions{env: []string{d.Env(), home}}, append(argv, o.Extra...)...)}
 }

@@ -140,15 +140,15 @@ func startXRDP(t testing.TB, name, ip string, opts XRDPOptions) (*XRDPHost, erro
 	defer r.Close()
 	h.input = w
 	argv := append([]string{"unshare"}, namespaces()...)
-	h.proc = startProcess(t, processOptions{pipe: r}, append(argv, "bash", "-c", hostScript, "bash", name, dir)...)
+	h.proc = startProcess(t, processOptions{pipe: r, env: []string{"PATH=" + hostPath()}}, append(argv, "bash", "-c", hostScript, "bash", name, dir)...)
 	if err := h.sendUsers(w); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	if err := h.waitListening(ctx); err != nil {
-		return nil, fmt.Errorf("%w\n%s%s%s", err, h.proc.output(),
-			readTail(filepath.Join(h.Log, "sesman.out")), readTail(filepath.Join(h.Log, "xrdp.out")))
+		return nil, fmt.Errorf("%w\n%s%s%s%s%s", err, h.proc.output(),
+			readTail(filepath.Join(h.Log, "sesman.out")), readTail(filepath.Join(h.Log, "xrdp.out")), h.SesmanLog(), h.XRDPLog())
 	}
 	return h, nil
 }
@@ -173,7 +173,27 @@ func (h *XRDPHost) writeFiles(opts XRDPOptions) error {
 	if out, err := exec.Command("cp", "-a", "/etc", h.Etc).CombinedOutput(); err != nil {
 		return fmt.Errorf("copy /etc: %w: %s", err, out)
 	}
+	if other := otherXRDP(); other != "" {
+		from, to := filepath.Join(other, "etc/xrdp"), filepath.Join(h.Etc, "xrdp")
+		if out, err := exec.Command("cp", "-aT", from, to).CombinedOutput(); err != nil {
+			return fmt.Errorf("copy %s: %w: %s", from, err, out)
+		}
+	}
 	return h.writeSettings(opts)
+}
+
+// otherXRDP is where another xrdp than the machine's own is installed, to run the
+// same tests with it: below it are sbin, and etc/xrdp in place of /etc/xrdp. It
+// comes from the environment, TESTLAB_XRDP; "" for the machine's own.
+func otherXRDP() string { return os.Getenv("TESTLAB_XRDP") }
+
+// hostPath is the PATH of a host.
+func hostPath() string {
+	p := os.Getenv("PATH")
+	if other := otherXRDP(); other != "" {
+		p = filepath.Join(other, "sbin") + ":" + p
+	}
+	return p
 }
 
 func (h *XRDPHost) writeSettings(opts XRDPOptions) error {
@@ -185,9 +205,10 @@ func (h *XRDPHost) writeSettings(opts XRDPOptions) error {
 		limit = 0 // sesman's word for no limit
 	}
 	sesman := [][3]string{
-		{"Globals", "ListenPort", strconv.Itoa(h.SesmanPort)},
+		{"Globals", "ListenPort", strconv.Itoa(h.SesmanPort)}, // 0.10 has a socket, and takes no notice
 		{"Sessions", "MaxSessions", strconv.Itoa(limit)},
 		{"Sessions", "X11DisplayOffset", strconv.Itoa(h.DisplayBase)},
+		{"Sessions", "MaxDisplayNumber", "9999"}, // 0.10
 		{"Logging", "EnableSyslog", "false"},
 	}
 	xrdp := [][3]string{
@@ -234,14 +255,8 @@ func (h *XRDPHost) waitListening(ctx context.Context) error {
 		if h.pid == 0 {
 			h.pid = firstChild(h.proc.cmd.Process.Pid)
 		}
-		if out, err := exec.CommandContext(ctx, "ss", "-Hltn").Output(); err == nil && h.pid != 0 {
-			// sesman takes 127.0.0.1 for ::1 where there is IPv6.
-			sesman := fmt.Sprintf("1]:%d ", h.SesmanPort)
-			sesman4 := fmt.Sprintf("127.0.0.1:%d ", h.SesmanPort)
-			s := string(out)
-			if strings.Contains(s, h.Addr+" ") && (strings.Contains(s, sesman) || strings.Contains(s, sesman4)) {
-				return nil
-			}
+		if h.pid != 0 && h.listening(ctx) {
+			return nil
 		}
 		select {
 		case <-ctx.Done():
@@ -251,6 +266,21 @@ func (h *XRDPHost) waitListening(ctx context.Context) error {
 		case <-time.After(30 * time.Millisecond):
 		}
 	}
+}
+
+// listening reports whether xrdp and sesman listen: sesman on a loopback address,
+// of which kind it decides itself, or (0.10) on a socket.
+func (h *XRDPHost) listening(ctx context.Context) bool {
+	out, err := exec.CommandContext(ctx, "ss", "-Hltn").Output()
+	listeners := string(out)
+	if err != nil || !strings.Contains(listeners, h.Addr+" ") {
+		return false
+	}
+	if found, _ := filepath.Glob(fmt.Sprintf("/proc/%d/root/run/xrdp/sesman.socket", h.pid)); len(found) > 0 {
+		return true
+	}
+	return strings.Contains(listeners, fmt.Sprintf("[::1]:%d ", h.SesmanPort)) ||
+		strings.Contains(listeners, fmt.Sprintf("127.0.0.1:%d ", h.SesmanPort))
 }
 
 // firstChild is the process ID of a child of pid, 0 if there is none.

@@ -28,7 +28,7 @@ type Config struct {
 	Settle time.Duration
 	// SesmanINI, SesmanLog and SocketDir are where xrdp keeps its settings, log
 	// and sockets on the host; "" means /etc/xrdp/sesman.ini,
-	// /var/log/xrdp-sesman.log and /run/xrdp/sockdir.
+	// /var/log/xrdp-sesman.log and /run/xrdp.
 	SesmanINI, SesmanLog, SocketDir string
 }
 
@@ -39,7 +39,7 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	for p, v := range map[*string]string{
-		&c.SesmanINI: "/etc/xrdp/sesman.ini", &c.SesmanLog: "/var/log/xrdp-sesman.log", &c.SocketDir: "/run/xrdp/sockdir",
+		&c.SesmanINI: "/etc/xrdp/sesman.ini", &c.SesmanLog: "/var/log/xrdp-sesman.log", &c.SocketDir: "/run/xrdp",
 	} {
 		if *p == "" {
 			*p = v

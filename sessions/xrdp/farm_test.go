@@ -94,6 +94,9 @@ func TestFarmSessionLife(t *testing.T) {
 				t.Errorf("logon %v, desktop started %v", on.LogonAt, desktop.Started)
 			}
 
+			// Long enough for the channel server's first socket to be told from the next.
+			time.Sleep(time.Until(on.LogonAt.Add(listenSlack + 2*time.Second)))
+			f.read(ctx, t)
 			before := time.Now()
 			client.Disconnect()
 			off := f.await(ctx, t, "rbaccountant1", sessions.StateDisconnected)
@@ -108,9 +111,7 @@ func TestFarmSessionLife(t *testing.T) {
 				t.Errorf("disconnected at %v, then at %v", off.DisconnectedAt, again.DisconnectedAt)
 			}
 
-			// A driver that has just been started finds the same time, once the
-			// session is old enough for it not to be one on its way up. LogonAt is up to a second early.
-			time.Sleep(time.Until(on.LogonAt.Add(f.driver.cfg.Settle + 1100*time.Millisecond)))
+			// A driver that has just been started finds the same time.
 			fresh, err := New(f.driver.cfg, nil)
 			if err != nil {
 				t.Fatal(err)

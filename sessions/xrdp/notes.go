@@ -40,7 +40,8 @@ type view struct {
 	process process // the session's own
 	uid     int
 	user    string
-	wm, x   process
+	wm, x   process // window manager and X server; pid 0: there is none
+	chansrv process
 	display int
 	socket  string
 }
@@ -56,7 +57,7 @@ func judge(r *reading, before notes, settle time.Duration) ([]view, notes) {
 		key := v.session.Incarnation
 		n, known := before[key]
 		if !known {
-			n.logonAt = r.booted.Add(sinceBoot(p.ticks, r.hz))
+			n.logonAt = r.started(p)
 		}
 		v.session.State = stateOf(r, &v, n, settle)
 		n = n.next(r, v, known)
@@ -79,6 +80,7 @@ func viewOf(r *reading, p process) view {
 				v.x = c
 			}
 		case c.name == "xrdp-chansrv":
+			v.chansrv = c
 		case v.wm.pid == 0:
 			v.wm = c
 		}
@@ -165,10 +167,11 @@ func (n note) usedUnseen(r *reading, v view, login string) bool {
 // channel server's socket if that can be it, or else the moment when the reading
 // looked for clients. It cannot be if the last client did not use the channel
 // server, which a host can be set to: then the socket is older than that
-// client's logon.
+// client's logon, or as old as the channel server.
 func disconnectTime(r *reading, v view, n note, known bool) time.Time {
 	s, ok := r.sockets[v.display]
-	if !ok || s.changed.Sub(r.looked) > blind { // the clock was set back
+	firstListen := r.started(v.chansrv).Add(listenSlack)
+	if !ok || v.chansrv.pid == 0 || s.changed.Before(firstListen) || s.changed.Sub(r.looked) > blind { // later: the clock was set back
 		return r.looked
 	}
 	if known {
@@ -178,17 +181,39 @@ func disconnectTime(r *reading, v view, n note, known bool) time.Time {
 		}
 		return r.looked
 	}
-	// The log has the host's local time, and so has the socket's stamp.
-	login, err := time.ParseInLocation("20060102-15:04:05", r.logins[v.process.pid], s.changed.Location())
-	if err != nil || login.After(s.changed) || login.Before(n.logonAt.Add(-logSlack)) {
+	login, ok := loginTime(r.logins[v.process.pid], s.changed.Location())
+	if !ok || login.Add(logPrecision).After(s.changed) || login.Before(n.logonAt.Add(-logSlack)) {
 		return r.looked // no such line, a client without channels, or another session's line
 	}
 	return s.changed
 }
 
-// logSlack is how far a stamp in the log of a session's first logon may lie before
-// the start of the session's process: both are cut to seconds.
-const logSlack = 3 * time.Second
+const (
+	// logSlack is how far a stamp in the log of a session's first logon may lie
+	// before the start of the session's process: both may be cut to seconds.
+	logSlack = 3 * time.Second
+	// logPrecision is how much too early a stamp may be: 0.9 has no fractions,
+	// and those of 0.10 can belong to the next second.
+	logPrecision = time.Second
+	// listenSlack is how long after its start a channel server may open its first
+	// socket, plus the second that the host's boot time is cut to.
+	listenSlack = 3 * time.Second
+)
+
+// loginTime reads the stamp of a line in sesman's log: local time to the second
+// in 0.9, local being the host's zone; time with a zone in 0.10.
+func loginTime(stamp string, local *time.Location) (time.Time, bool) {
+	if t, err := time.Parse("2006-01-02T15:04:05.000-0700", stamp); err == nil {
+		return t, true
+	}
+	t, err := time.ParseInLocation("20060102-15:04:05", stamp, local)
+	return t, err == nil
+}
+
+// started is when a process of the session started, up to a second early.
+func (r *reading) started(p process) time.Time {
+	return r.booted.Add(sinceBoot(p.ticks, r.hz))
+}
 
 func sinceBoot(ticks uint64, hz int) time.Duration {
 	return time.Duration(float64(ticks) / float64(hz) * float64(time.Second))

@@ -111,8 +111,11 @@ func TestStateAndDisconnectTime(t *testing.T) {
 			[]moment{{at: 1, socket: 0.5}, {at: 29, socket: 0.5}, {at: 31, socket: 0.5}},
 			[]seen{{starts, 0}, {starts, 0}, {disc, 31.1}}},
 		{"young, but somebody has been there",
+			[]moment{{at: 4, connected: true}, {at: 5, socket: 4.5}},
+			[]seen{{active, 0}, {disc, 4.5}}},
+		{"gone so soon that the socket may be the channel server's first",
 			[]moment{{at: 1, connected: true}, {at: 3, socket: 2.5}},
-			[]seen{{active, 0}, {disc, 2.5}}},
+			[]seen{{active, 0}, {disc, 3.1}}},
 		{"on its way up, then down",
 			[]moment{{at: 0.2, noWM: true, noX: true}, {at: 0.3, noWM: true}, {at: 1, connected: true}, {at: 40, noWM: true}, {at: 41, noWM: true, noX: true}},
 			[]seen{{starts, 0}, {starts, 0}, {active, 0}, {down, 0}, {down, 0}}},
@@ -139,6 +142,23 @@ func TestStateAndDisconnectTime(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestLoginTime(t *testing.T) {
+	cet := time.FixedZone("CET", 3600)
+	for stamp, want := range map[string]time.Time{
+		"20261123-02:29:41":            time.Date(2026, 11, 23, 1, 29, 41, 0, time.UTC),
+		"2026-11-23T02:47:02.309+0200": time.Date(2026, 11, 23, 0, 47, 2, 309e6, time.UTC),
+	} {
+		if got, ok := loginTime(stamp, cet); !ok || !got.Equal(want) {
+			t.Errorf("%s: %v, %v; want %v", stamp, got, ok, want)
+		}
+	}
+	for _, stamp := range []string{"", "20261123", "yesterday"} {
+		if got, ok := loginTime(stamp, cet); ok {
+			t.Errorf("%q is %v", stamp, got)
+		}
 	}
 }
 

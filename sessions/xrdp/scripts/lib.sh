@@ -68,9 +68,10 @@ displays_in_use() {
 
 # chansrv_sockets DIR prints "display date time zone" for each socket on which a
 # channel server waits for a client, with the time of its last change (ctime),
-# which no user can set back. xrdp up to 0.9 keeps them in DIR, later in DIR/uid.
+# which no user can set back. They are in DIR/uid or DIR/sockdir/uid with xrdp 0.10,
+# in DIR/sockdir before.
 chansrv_sockets() {
 	# No display has a socket while all clients are connected: then stat fails.
-	stat -c '%z %n' "$1"/xrdp_chansrv_socket_* "$1"/*/xrdp_chansrv_socket_* 2>/dev/null |
+	stat -c '%z %n' "$1"/*/xrdp_chansrv_socket_* "$1"/*/*/xrdp_chansrv_socket_* 2>/dev/null |
 		awk 'NF == 4 { sub(/.*_/, "", $4); if ($4 ~ /^[0-9]+$/) print $4, $1, $2, $3 }'
 }
