@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -247,7 +248,8 @@ func TestChannelBindings(t *testing.T) {
 	}
 	srv := httptest.NewTLSServer(http.NotFoundHandler())
 	defer srv.Close()
-	cn, err := dial(t.Context(), srv.Listener.Addr().String(), &tls.Config{RootCAs: poolOf(srv), ServerName: "127.0.0.1"})
+	to := &target{addr: srv.Listener.Addr().String(), tls: &tls.Config{RootCAs: poolOf(srv), ServerName: "127.0.0.1"}, dial: new(net.Dialer).DialContext}
+	cn, err := to.connect(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

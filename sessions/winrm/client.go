@@ -124,7 +124,7 @@ func (c *client) take(ctx context.Context) (*conn, error) {
 	if err := c.gate.pass(password); err != nil {
 		return nil, err
 	}
-	cn, err := dial(ctx, c.target.addr, c.target.tls)
+	cn, err := c.target.connect(ctx)
 	if err != nil {
 		return nil, err
 	}

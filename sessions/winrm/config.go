@@ -1,6 +1,7 @@
 package winrm
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -47,6 +48,10 @@ type Config struct {
 	// TextEviction allows Evict. Off, readings cannot be used to choose a
 	// victim: whoever decides by text should have decided to.
 	TextEviction bool
+	// Dial makes the TCP connections to the host, in place of net.Dialer: for a
+	// way around firewalls, or a network in memory. It must end when ctx does. Nil
+	// means net.Dialer.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // target is a checked Config.
@@ -62,6 +67,7 @@ type target struct {
 	poll       time.Duration
 	timeout    time.Duration
 	allowEvict bool
+	dial       func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 func (c Config) check() (*target, error) {
@@ -84,6 +90,10 @@ func (c Config) check() (*target, error) {
 	t := &target{
 		url: u.String(), addr: u.Host, password: c.Password, basic: c.Basic, account: c.User, user: c.User,
 		poll: orDefault(c.Poll, DefaultPoll), timeout: orDefault(c.Timeout, DefaultTimeout), allowEvict: c.TextEviction,
+		dial: c.Dial,
+	}
+	if t.dial == nil {
+		t.dial = new(net.Dialer).DialContext
 	}
 	if domain, user, ok := strings.Cut(c.User, `\`); ok {
 		t.domain, t.user = domain, user

@@ -38,20 +38,20 @@ type reply struct {
 	body   []byte
 }
 
-// dial connects, with TLS unless conf is nil. The connection is not authenticated.
-func dial(ctx context.Context, addr string, conf *tls.Config) (*conn, error) {
-	var d net.Dialer
-	nc, err := d.DialContext(ctx, "tcp", addr)
+// connect makes a connection, with TLS if that is configured. It is not
+// authenticated.
+func (t *target) connect(ctx context.Context) (*conn, error) {
+	nc, err := t.dial(ctx, "tcp", t.addr)
 	if err != nil {
 		return nil, contextError(ctx, err)
 	}
-	if conf != nil {
-		t := tls.Client(nc, conf)
-		if err := t.HandshakeContext(ctx); err != nil {
+	if t.tls != nil {
+		secure := tls.Client(nc, t.tls)
+		if err := secure.HandshakeContext(ctx); err != nil {
 			nc.Close()
-			return nil, contextError(ctx, fmt.Errorf("TLS with %s: %w", addr, err))
+			return nil, contextError(ctx, fmt.Errorf("TLS with %s: %w", t.addr, err))
 		}
-		nc = t
+		nc = secure
 	}
 	c := &conn{nc: nc, budget: &io.LimitedReader{R: nc}}
 	c.in = bufio.NewReader(budgetReader{c.budget})
