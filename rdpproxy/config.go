@@ -1,6 +1,8 @@
 package rdpproxy
 
 import (
+	"context"
+	"net"
 	"net/netip"
 	"time"
 
@@ -48,6 +50,9 @@ type Config struct {
 	// within 0.3 s with this, and 35 to 52 within 11 s without. 0: 1 s.
 	// Negative: not at all.
 	AnswerWait time.Duration
+	// Dial connects to hosts, in place of net.Dialer: for a network in memory, or a
+	// way around firewalls. It must end when ctx does. Nil means net.Dialer.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	// KeepAlive says how vanished clients and hosts are noticed.
 	KeepAlive relay.KeepAlive
@@ -101,6 +106,9 @@ func (c Config) withDefaults() *Config {
 		case *n.field < 0:
 			*n.field = noLimit
 		}
+	}
+	if c.Dial == nil {
+		c.Dial = (&net.Dialer{KeepAlive: -1}).DialContext // relay.Tune sets keep-alive
 	}
 	return &c
 }

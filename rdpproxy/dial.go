@@ -90,8 +90,12 @@ func (d *dials) dial(ctx context.Context, addr string, cfg *Config) (host net.Co
 	if err != nil {
 		return nil, nil, fmt.Errorf("dialling %s: %w", addr, err)
 	}
-	dialer := net.Dialer{Timeout: cfg.DialTimeout, KeepAlive: -1} // relay.Tune sets keep-alive
-	host, err = dialer.DialContext(ctx, "tcp", addr)
+	dialing, cancel := ctx, context.CancelFunc(func() {})
+	if cfg.DialTimeout > 0 {
+		dialing, cancel = context.WithTimeout(ctx, cfg.DialTimeout)
+	}
+	defer cancel()
+	host, err = cfg.Dial(dialing, "tcp", addr)
 	if err != nil {
 		release()
 		return nil, nil, fmt.Errorf("dialling %s: %w", addr, err)
