@@ -219,6 +219,22 @@ func TestTheVictimsUserComesBack(t *testing.T) {
 	})
 }
 
+// A session that will not go does not lock its user out of a host for good.
+func TestAStuckSessionsUserComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, evicting(), newHost("ts1", 2).with("old", 9*time.Hour).with("zoe", 0))
+		w.setEvictor("ts1", func(ctx context.Context, h sessions.Host, v sessions.Session) error {
+			<-ctx.Done()
+			return &sessions.StuckError{Ref: sessions.RefOf(h.Name, v), State: sessions.StateDown}
+		})
+		w.connect(named("alice")).expect("waiting")
+		time.Sleep(broker.DefaultHardLimit + time.Second)
+		w.logoff("ts1", "zoe")
+		w.read()
+		w.connect(named("old")).expect("ts1")
+	})
+}
+
 // SetConfig is the kill switch: what has begun is finished, nothing new begins.
 func TestKillSwitch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
