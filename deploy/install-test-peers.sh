@@ -7,10 +7,13 @@
 set -eu
 
 packages="
-freerdp2-shadow-x11 freerdp2-x11 gcc imagemagick iproute2 libc6-dev nmap
-openbox openssh-client openssh-server procps rdesktop tesseract-ocr
+freerdp2-shadow-x11 freerdp2-x11 gcc imagemagick iproute2 libc6-dev mono-mcs
+mono-runtime nmap openbox openssh-client openssh-server procps rdesktop tesseract-ocr
 tigervnc-standalone-server util-linux winpr-utils x11-apps x11-utils
 x11-xserver-utils xdotool xorgxrdp xrdp xterm xvfb"
+
+# npm comes with Node.js, which is often installed in another way.
+command -v npm >/dev/null 2>&1 || packages="$packages npm"
 
 if [ "${1:-}" = --list ]; then
 	printf '%s\n' $packages

@@ -50,6 +50,17 @@ type Report struct {
 	Draining bool `json:"draining,omitempty"`
 	// Source is how it was read, for people: "quser", "agent", "xrdp".
 	Source string `json:"source"`
+	// OS is the host's operating system, for people; "" if the driver does not read it.
+	OS string `json:"os,omitempty"`
+	// LimitSource says where Limit comes from, for people: "MaxInstanceCount, by
+	// policy". "" if the driver does not tell.
+	LimitSource string `json:"limit_source,omitempty"`
+	// CountsSource says why CountsDisconnected is what it is, for people; "" if
+	// it is Unknown or the driver does not tell.
+	CountsSource string `json:"counts_source,omitempty"`
+	// Warnings are settings of the host that work against a broker, a sentence
+	// each: time limits of its own, Remote Desktop switched off.
+	Warnings []string `json:"warnings,omitempty"`
 	// NoEvict says why this reading must not be used to choose a victim; "" when it may.
 	NoEvict string `json:"no_evict,omitempty"`
 }

@@ -1,0 +1,298 @@
+package winagent
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/rdpbroker/rdpbroker/sessions"
+)
+
+// The real agent, compiled and run, against a library with Windows' layouts.
+
+func TestAgentTellsSessionsExactly(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	h := newStubHost(t)
+	h.set(func() {
+		h.sessions[2] = `0|rdp-tcp#3|Jürgen Groß|CONTOSO|134000000000000001|5|134000000000000005|134000000000000009||PC-7|192.0.2.17|`
+		h.sessions[3] = row(4, "a-name-of-many-letters-indeed", logonA, disconnectA, "")
+		h.sessions[4] = `4||user20characters0123|A-DOMAIN-OF-MANY-LETTERS|134000000000000001|5|134000100000000007|9||||`
+		h.sessions[5] = `4||Мария 🙂|CONTOSO|134000000000000001|5|0|0|notepad.exe /x "y"|||`
+		h.sessions[6] = `8||gone|CONTOSO|0|0|0|0||||`
+		h.sessions[7] = row(4, "vanishes", logonA, disconnectA, "error=7022")
+		h.sessions[8] = row(4, "closed", logonA, disconnectA, "error=5")
+	})
+	w := watch(t, Config{}, h)
+	before := time.Now()
+	r := w.until("a report", func(sessions.Report) bool { return true })
+	if r.Source != "agent" || r.NoEvict != "" || r.ReadAt.After(time.Now()) {
+		t.Errorf("report %+v", r)
+	}
+	if d := r.HostTime.Sub(before); d < -patience || d > patience {
+		t.Errorf("host time %s, now is %s", r.HostTime, before)
+	}
+	for _, want := range []sessions.Session{
+		{ID: 0, Name: "Services", State: sessions.StateDisconnected},
+		{ID: 1, Name: "Console", State: sessions.StateConnected},
+		{ID: 2, Name: "rdp-tcp#3", State: sessions.StateActive, Account: sessions.Account{Domain: "CONTOSO", User: "Jürgen Groß"},
+			LogonAt: fromFileTime(logonA), LastInputAt: fromFileTime(logonA + 8), Incarnation: "134000000000000001",
+			ClientName: "PC-7", ClientAddr: netip.MustParseAddr("192.0.2.17")},
+		{ID: 3, State: sessions.StateDisconnected, Account: sessions.Account{Domain: "CONTOSO", User: "a-name-of-many-letters-indeed"},
+			LogonAt: fromFileTime(logonA), LastInputAt: fromFileTime(logonA), DisconnectedAt: fromFileTime(disconnectA), Incarnation: "134000000000000001"},
+		{ID: 4, State: sessions.StateDisconnected, Account: sessions.Account{Domain: "A-DOMAIN-OF-MANY-LETTERS", User: "user20characters0123"},
+			LogonAt: fromFileTime(logonA), DisconnectedAt: fromFileTime(disconnectA), Incarnation: "134000000000000001"},
+		{ID: 5, State: sessions.StateDisconnected, Account: sessions.Account{Domain: "CONTOSO", User: "Мария 🙂"},
+			LogonAt: fromFileTime(logonA), Incarnation: "134000000000000001", Program: `notepad.exe /x "y"`},
+		{ID: 6, State: sessions.StateDown, Account: sessions.Account{Domain: "CONTOSO", User: "gone"}},
+		{ID: 8, State: sessions.StateDisconnected, Account: sessions.Account{Domain: "CONTOSO", User: "closed"}}, // seen, its details not
+		{ID: 65536, Name: "RDP-Tcp", State: sessions.StateListen},
+	} {
+		got, ok := session(r, want.ID)
+		if !ok || !slices.Equal(got.Processes, want.Processes) {
+			t.Errorf("session %d: %v", want.ID, ok)
+		}
+		got.Processes, want.Processes = nil, nil
+		if a, b := toJSON(t, got), toJSON(t, want); a != b {
+			t.Errorf("session %d:\n got %s\nwant %s", want.ID, a, b)
+		}
+	}
+	if len(r.Sessions) != 9 {
+		t.Errorf("%d sessions", len(r.Sessions))
+	}
+	w.stop()
+	if err := w.end(); !errors.Is(err, context.Canceled) {
+		t.Errorf("ended with %v", err)
+	}
+}
+
+func toJSON(t *testing.T, v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func TestChangesArriveByEventAndByPoll(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		noEvents string
+		poll     time.Duration
+	}{
+		{"by event", "0", time.Hour},
+		{"by poll", "1", 50 * time.Millisecond},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := newStubHost(t)
+			h.set(func() { h.settings["noevents"] = c.noEvents })
+			w := watch(t, Config{Poll: c.poll, Beat: time.Hour}, h)
+			w.until("the first report", func(sessions.Report) bool { return true })
+			var took []time.Duration
+			for i := range 10 {
+				began := time.Now()
+				state := []int{0, 4}[i%2]
+				h.set(func() { h.sessions[2] = row(state, "alice", logonA, disconnectA+int64(i), "") })
+				w.untilSession(2, "changed", func(s sessions.Session) bool { return s.State == stateOf(state) })
+				took = append(took, time.Since(began))
+			}
+			slices.Sort(took)
+			t.Logf("from a change to its report: median %s, slowest %s", took[5], took[9])
+		})
+	}
+}
+
+func TestSignsOfLifeMakeReadingsNew(t *testing.T) {
+	h := newStubHost(t)
+	w := watch(t, Config{Beat: 100 * time.Millisecond, Poll: 50 * time.Millisecond}, h)
+	first := w.until("the first report", func(sessions.Report) bool { return true })
+	second := w.until("a newer one", func(r sessions.Report) bool { return r.ReadAt.After(first.ReadAt) })
+	if !second.HostTime.After(first.HostTime) {
+		t.Errorf("host time went from %s to %s", first.HostTime, second.HostTime)
+	}
+}
+
+func TestRefreshIsReadAfterItWasAskedFor(t *testing.T) {
+	h := newStubHost(t)
+	w := watch(t, Config{Beat: time.Hour, Poll: time.Hour}, h)
+	w.until("the first report", func(sessions.Report) bool { return true })
+	asked := time.Now()
+	w.Refresh()
+	w.until("the one asked for", func(r sessions.Report) bool { return !r.ReadAt.Before(asked) })
+}
+
+// What Windows does not show is not absent.
+func TestAgentWithoutRightsIsNoReading(t *testing.T) {
+	h := newStubHost(t)
+	h.set(func() {
+		h.settings["admin"] = "0"
+		h.sessions = map[int]string{0: "4|Services"} // its own
+	})
+	w := watch(t, Config{}, h)
+	if err := w.end(); !errors.Is(err, errNotPrivileged) {
+		t.Fatalf("ended with %v", err)
+	}
+	if len(w.reports) > 0 {
+		t.Error("a report was published")
+	}
+}
+
+func TestAgentWithSomeRightsWarns(t *testing.T) {
+	h := newStubHost(t)
+	h.set(func() { h.settings["admin"] = "0" })
+	w := watch(t, Config{}, h)
+	r := w.until("a report", func(sessions.Report) bool { return true })
+	if len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "no administrator") {
+		t.Errorf("warnings %q", r.Warnings)
+	}
+}
+
+func TestAgentThatCannotReadIsLostWithTheReason(t *testing.T) {
+	h := newStubHost(t)
+	w := watch(t, Config{Lost: time.Second, Ping: 100 * time.Millisecond, Poll: 50 * time.Millisecond}, h)
+	w.until("the first report", func(sessions.Report) bool { return true })
+	h.set(func() { h.settings["fail"] = "WTSEnumerateSessionsExW|1722" })
+	if err := w.end(); err == nil || !strings.Contains(err.Error(), "Win32 error 1722") {
+		t.Fatalf("ended with %v", err)
+	}
+}
+
+func TestFactsComeFromTheRegistry(t *testing.T) {
+	h := newStubHost(t)
+	const ts = `SYSTEM\CurrentControlSet\Control\Terminal Server`
+	h.value(`SYSTEM\CurrentControlSet\Control\ProductOptions`, "ProductType", "string", "ServerNT")
+	h.value(`SOFTWARE\Microsoft\Windows NT\CurrentVersion`, "ProductName", "string", "Windows Server 2022 Standard")
+	h.value(`SOFTWARE\Microsoft\Windows NT\CurrentVersion`, "CurrentBuildNumber", "string", "20348")
+	h.value(`SOFTWARE\Microsoft\Windows NT\CurrentVersion`, "CurrentMajorVersionNumber", "int", "10")
+	h.value(ts, "TSAppCompat", "int", "0")
+	h.value(ts, "TSServerDrainMode", "int", "1")
+	h.value(ts+`\WinStations\RDP-Tcp`, "MaxInstanceCount", "int", "-1")
+	h.value(`SOFTWARE\Policies\Microsoft\Windows NT\Terminal Services`, "MaxDisconnectionTime", "int", "3600000")
+	h.value(`SOFTWARE\Policies\Microsoft\Windows NT\Terminal Services`, "MaxIdleTime", "string", "0")
+	w := watch(t, Config{}, h)
+	r := w.until("a report", func(sessions.Report) bool { return true })
+	if r.Limit != 2 || r.CountsDisconnected != sessions.No || !r.Draining || r.OS != "Windows Server 2022 Standard (build 20348)" {
+		t.Errorf("report %+v", r)
+	}
+	if len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "1h0m0s (MaxDisconnectionTime, by policy)") {
+		t.Errorf("warnings %q", r.Warnings)
+	}
+}
+
+func TestProcessesOfSessions(t *testing.T) {
+	h := newStubHost(t)
+	h.set(func() {
+		h.sessions[2] = row(4, "alice", logonA, disconnectA, "") +
+			"\nP|2|700|winword.exe|100|20\nP|2|800|explorer.exe|5000|5000\nP|2|900|Setup.exe|1|2\nP|0|4|System|9|9"
+	})
+	w := watch(t, Config{Processes: 100 * time.Millisecond, Poll: 50 * time.Millisecond, Beat: time.Hour}, h)
+	s := w.untilSession(2, "with processes", func(s sessions.Session) bool { return s.Processes != nil })
+	if !slices.Equal(s.Processes, []string{"explorer.exe", "Setup.exe", "winword.exe"}) || s.CPUTime != 123 || s.IOBytes != 700+900+2*1000 {
+		t.Errorf("processes %q, CPU %d, I/O %d", s.Processes, s.CPUTime, s.IOBytes)
+	}
+	h.set(func() { h.sessions[2] = row(4, "alice", logonA, disconnectA, "") + "\nP|2|700|winword.exe|200|20" })
+	w.untilSession(2, "after a while", func(s sessions.Session) bool { return s.CPUTime == 220 })
+}
+
+// The agent must not outlive the broker, however that ends.
+func TestAgentEndsItself(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		block  bool // nobody reads what it says
+		quit   func(p *localProcess)
+		within string
+	}{
+		{"when nothing is heard", false, func(*localProcess) {}, "silence"},
+		{"when nothing is heard and nobody reads", true, func(*localProcess) {}, ""},
+		{"when its input closes", false, func(p *localProcess) { p.stdin.Close() }, "stdin"},
+		{"when it is told to", false, func(p *localProcess) { p.Send(t.Context(), []byte("quit\n")) }, "quit"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			h := newStubHost(t)
+			proc, err := h.Start(t.Context(), Command())
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := proc.(*localProcess)
+			defer p.Close()
+			cfg := Config{Silence: time.Second, Poll: time.Millisecond, Beat: time.Millisecond}.withDefaults()
+			if err := p.Send(t.Context(), cfg.introduction()); err != nil {
+				t.Fatal(err)
+			}
+			out := bufio.NewScanner(p.Stdout())
+			for i := 0; i < 2 && out.Scan(); i++ { // hello, state
+			}
+			c.quit(p)
+			var last string
+			if !c.block {
+				for out.Scan() {
+					last = out.Text()
+				}
+				if want := `{"t":"bye","why":"` + c.within + `"}`; last != want {
+					t.Errorf("last said %s, want %s", last, want)
+				}
+			}
+			exited := make(chan struct{})
+			go func() { p.cmd.Process.Wait(); close(exited) }()
+			select {
+			case <-exited:
+			case <-time.After(patience):
+				t.Error("it still runs")
+				p.cmd.Process.Kill()
+				<-exited
+			}
+		})
+	}
+}
+
+func TestAgentIsLostWhenItDies(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	h := newStubHost(t)
+	w := watch(t, Config{}, h)
+	w.until("the first report", func(sessions.Report) bool { return true })
+	h.mu.Lock()
+	h.running[0].Process.Kill()
+	h.mu.Unlock()
+	if err := w.end(); !errors.Is(err, errEnded) {
+		t.Errorf("ended with %v", err)
+	}
+}
+
+// One agent follows the other without a gap.
+func TestRenewal(t *testing.T) {
+	h := newStubHost(t)
+	w := watch(t, Config{Lifetime: 300 * time.Millisecond, Poll: 50 * time.Millisecond, Beat: 50 * time.Millisecond}, h)
+	count := func() (all, alive int) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		for _, c := range h.running {
+			if c.Process.Signal(syscall.Signal(0)) == nil {
+				alive++
+			}
+		}
+		return len(h.running), alive
+	}
+	var last time.Time
+	w.until("three agents", func(r sessions.Report) bool {
+		if !last.IsZero() && r.ReadAt.Sub(last) > 5*time.Second {
+			t.Errorf("a gap of %s", r.ReadAt.Sub(last))
+		}
+		last = r.ReadAt
+		all, _ := count()
+		return all > 3
+	})
+	w.stop()
+	w.end()
+	if _, alive := count(); alive != 0 {
+		t.Errorf("%d agents are left over", alive)
+	}
+}

@@ -1,0 +1,301 @@
+package winagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rdpbroker/rdpbroker/sessions"
+)
+
+// link is one running agent. run is its only user of the process's streams.
+type link struct {
+	cfg  Config
+	log  *zap.Logger
+	proc Process
+	// deliver is told each reading, from run's goroutine.
+	deliver func(*link, *sessions.Report)
+	cancel  context.CancelFunc // ends run
+
+	outgoing chan outgoing
+	refresh  chan struct{}
+	newest   atomic.Pointer[sessions.Report]
+	ready    chan struct{} // closed with the first reading
+	ended    chan struct{} // closed when run has returned; err is valid then
+	err      error
+
+	mu      sync.Mutex
+	waiting map[string]chan *line // logoffs under way, by request
+	next    int                   // the number of the next request
+
+	// These belong to run's loop.
+	hello    *line
+	lastHash string // of the newest state
+	clock    agentClock
+	sentAt   map[string]time.Time // of pings and snapshots, by request
+	failure  *line                // the newest error line since the last reading
+}
+
+// outgoing is something to send. result, if not nil, takes one error.
+type outgoing struct {
+	data   []byte
+	result chan error
+}
+
+func newLink(cfg Config, proc Process, started time.Time, deliver func(*link, *sessions.Report), log *zap.Logger) *link {
+	return &link{
+		cfg: cfg, log: log, proc: proc, deliver: deliver,
+		outgoing: make(chan outgoing, 16), refresh: make(chan struct{}, 1), ready: make(chan struct{}), ended: make(chan struct{}),
+		waiting: map[string]chan *line{}, sentAt: map[string]time.Time{}, clock: agentClock{start: started},
+	}
+}
+
+// run serves the agent until it is lost or ctx ends, and closes its process.
+func (l *link) run(ctx context.Context) {
+	defer close(l.ended)
+	defer l.cancel()
+	g, ctx := errgroup.WithContext(ctx)
+	lines := make(chan *line)
+	var said stderrTail
+	g.Go(func() error { return l.read(ctx, lines) })
+	g.Go(func() error { _, _ = io.Copy(&said, l.proc.Stderr()); return nil })
+	g.Go(func() error { return l.send(ctx) })
+	g.Go(func() error { return l.serve(ctx, lines) })
+	g.Go(func() error { // the readers end when the process is closed
+		<-ctx.Done()
+		return l.proc.Close()
+	})
+	l.err = l.explain(g.Wait(), said.String())
+}
+
+// errEnded: the agent's output is over.
+var errEnded = errors.New("the agent has ended")
+
+// explain makes of an agent that ended before it said hello what the host has.
+func (l *link) explain(err error, stderr string) error {
+	if !errors.Is(err, errEnded) || l.hello != nil {
+		return err
+	}
+	switch code := l.proc.ExitCode(); code {
+	case 9009: // cmd.exe: "is not recognized as an internal or external command"
+		return &UnusableError{Why: "PowerShell is missing", Detail: excerpt(stderr)}
+	case 5:
+		return &UnusableError{Why: "its standard input is refused", Detail: excerpt(stderr)}
+	default:
+		return fmt.Errorf("the agent ended at its start with exit code %d: %q", code, excerpt(stderr))
+	}
+}
+
+func (l *link) read(ctx context.Context, lines chan<- *line) error {
+	s := newLineScanner(l.proc.Stdout())
+	for s.Scan() {
+		text := strings.TrimSpace(s.Text())
+		if !strings.HasPrefix(text, "{") { // banners and messages of others
+			if text != "" {
+				l.log.Debug("not from the agent", zap.String("line", strconv.Quote(excerpt(text))))
+			}
+			continue
+		}
+		ln, err := parseLine([]byte(text))
+		if err != nil {
+			return err
+		}
+		select {
+		case lines <- ln:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if err := s.Err(); err != nil {
+		return fmt.Errorf("read from the agent: %w", err)
+	}
+	return errEnded
+}
+
+// sendTimeout bounds one command on its way to the host.
+const sendTimeout = 30 * time.Second
+
+func (l *link) send(ctx context.Context) error {
+	for {
+		select {
+		case o := <-l.outgoing:
+			sendCtx, cancel := context.WithTimeout(ctx, sendTimeout)
+			err := l.proc.Send(sendCtx, o.data)
+			cancel()
+			if o.result != nil {
+				o.result <- err
+			}
+			if err != nil {
+				return fmt.Errorf("send to the agent: %w", err)
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// serve handles lines, and keeps time.
+func (l *link) serve(ctx context.Context, lines <-chan *line) error {
+	ping := time.NewTicker(l.cfg.Ping)
+	defer ping.Stop()
+	heard, read := time.NewTimer(l.cfg.StartWithin), time.NewTimer(l.cfg.StartWithin)
+	defer heard.Stop()
+	defer read.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case ln := <-lines:
+			isReading, err := l.handle(ctx, ln)
+			if err != nil {
+				return err
+			}
+			if l.hello != nil {
+				heard.Reset(l.cfg.Lost)
+			}
+			if isReading {
+				read.Reset(l.cfg.Lost)
+			}
+		case <-ping.C:
+			if l.hello != nil {
+				l.ask(ctx, "ping")
+			}
+		case <-l.refresh:
+			l.ask(ctx, "snapshot")
+		case <-heard.C:
+			return errors.New("nothing has been heard from the agent for too long")
+		case <-read.C:
+			return l.noReading()
+		}
+	}
+}
+
+func (l *link) noReading() error {
+	if l.hello == nil || l.failure == nil {
+		return errors.New("the agent has read nothing for too long")
+	}
+	return fmt.Errorf("the agent cannot read the sessions: %s fails with Win32 error %d", excerpt(l.failure.What), l.failure.Code)
+}
+
+// ask sends a command that is answered with its request number, and notes when.
+func (l *link) ask(ctx context.Context, command string) {
+	req := l.request()
+	l.sentAt[req] = time.Now()
+	select {
+	case l.outgoing <- outgoing{data: fmt.Appendf(nil, "%s %s\n", command, req)}:
+	case <-ctx.Done():
+	}
+}
+
+// request is a new request number.
+func (l *link) request() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.next++
+	return strconv.Itoa(l.next)
+}
+
+// handle takes one line in. isReading: it says what sessions there are.
+func (l *link) handle(ctx context.Context, ln *line) (isReading bool, err error) {
+	if l.hello == nil && ln.Kind != kindHello && ln.Kind != kindCannot {
+		return false, fmt.Errorf("the agent began with %q instead of hello", excerpt(ln.Kind))
+	}
+	now := time.Now()
+	switch ln.Kind {
+	case kindHello:
+		l.hello = ln
+		l.log.Info("agent runs", zap.String("computer", excerpt(ln.Host)), zap.String("as", excerpt(ln.As)), zap.Int("pid", ln.PID),
+			zap.Boolp("administrator", ln.Admin), zap.String("os", excerpt(ln.OS)), zap.Int("bits", ln.Bits))
+		l.ask(ctx, "ping")
+	case kindCannot:
+		return false, ln.unusable()
+	case kindState:
+		return true, l.state(ln, now)
+	case kindBeat:
+		return l.beat(ctx, ln, now), nil
+	case kindPong:
+		if sent, ok := l.sentAt[ln.Request]; ok {
+			l.clock.pong(sent, ln.Up)
+			delete(l.sentAt, ln.Request)
+		}
+	case kindLogoff:
+		l.answer(ln)
+	case kindError:
+		l.failure = ln
+		l.log.Warn("agent reports an error", zap.String("what", excerpt(ln.What)), zap.Int("code", ln.Code), zap.String("text", strconv.Quote(excerpt(ln.Text))))
+	case kindBye:
+		l.log.Info("agent ends", zap.String("why", excerpt(ln.Why)))
+	}
+	return false, nil
+}
+
+func (ln *line) unusable() error {
+	switch ln.Why {
+	case "mode":
+		return &UnusableError{Why: "constrained language mode", Detail: excerpt(ln.Detail)}
+	case "stdin":
+		return &UnusableError{Why: "its standard input is refused"}
+	case "compile":
+		return &UnusableError{Why: "it could not be compiled on the host", Detail: excerpt(string(ln.Base64))}
+	}
+	return &UnusableError{Why: excerpt(ln.Why), Detail: excerpt(ln.Detail)}
+}
+
+func (l *link) state(ln *line, now time.Time) error {
+	readAt := l.clock.at(ln.Up, now)
+	if sent, ok := l.sentAt[ln.Request]; ok { // it was read because we asked
+		delete(l.sentAt, ln.Request)
+		if sent.After(readAt) {
+			readAt = sent
+		}
+	}
+	r, err := translate(l.hello, ln, readAt)
+	if err != nil {
+		return err
+	}
+	l.lastHash = ln.Hash
+	l.reading(r)
+	return nil
+}
+
+func (l *link) reading(r *sessions.Report) {
+	l.failure = nil
+	if l.newest.Swap(r) == nil {
+		close(l.ready)
+	}
+	l.deliver(l, r)
+}
+
+// beat makes the last reading new again, if it still holds.
+func (l *link) beat(ctx context.Context, ln *line, now time.Time) bool {
+	hostTime := fromFileTime(ln.Now)
+	last := l.newest.Load()
+	if last == nil || ln.Hash != l.lastHash || hostTime.IsZero() {
+		l.ask(ctx, "snapshot") // a state got lost
+		return false
+	}
+	r := *last
+	r.ReadAt, r.HostTime = l.clock.at(ln.Up, now), hostTime
+	l.reading(&r)
+	return true
+}
+
+// stderrTail keeps the beginning of an error output: its cause, not its echo.
+type stderrTail struct{ strings.Builder }
+
+func (t *stderrTail) Write(b []byte) (int, error) {
+	const most = 2 << 10
+	if room := most - t.Len(); room > 0 {
+		t.Builder.Write(b[:min(room, len(b))])
+	}
+	return len(b), nil
+}

@@ -1,0 +1,167 @@
+package winagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rdpbroker/rdpbroker/sessions"
+)
+
+// scripted is a Process that answers what it is sent as a test wants.
+type scripted struct {
+	answer func(p *scripted, command string) // per line that was sent, but the class
+	code   int
+
+	mu       sync.Mutex
+	out, err *io.PipeWriter
+	stdout   *io.PipeReader
+	stderr   *io.PipeReader
+}
+
+func newScripted(answer func(p *scripted, command string)) *scripted {
+	p := &scripted{answer: answer}
+	p.stdout, p.out = io.Pipe()
+	p.stderr, p.err = io.Pipe()
+	return p
+}
+
+func (p *scripted) Start(context.Context, string) (Process, error) { return p, nil }
+
+func (p *scripted) Send(_ context.Context, data []byte) error {
+	for l := range strings.Lines(string(data)) {
+		if l = strings.TrimSpace(l); len(l) < 1000 {
+			go func() {
+				p.mu.Lock() // one answer at a time
+				defer p.mu.Unlock()
+				p.answer(p, l)
+			}()
+		}
+	}
+	return nil
+}
+
+func (p *scripted) say(format string, args ...any) { fmt.Fprintf(p.out, format+"\n", args...) }
+func (p *scripted) Stdout() io.Reader              { return p.stdout }
+func (p *scripted) Stderr() io.Reader              { return p.stderr }
+func (p *scripted) ExitCode() int                  { return p.code }
+func (p *scripted) Close() error {
+	p.stdout.CloseWithError(io.ErrClosedPipe)
+	p.stderr.CloseWithError(io.ErrClosedPipe)
+	p.end()
+	return nil
+}
+func (p *scripted) end() { p.out.Close(); p.err.Close() }
+
+const (
+	scriptedHello = `{"t":"hello","v":1,"admin":true}`
+	scriptedState = `{"t":"state","up":5,"now":134000000000000000,"hash":"a","sessions":[{"id":2,"state":4,"user":"a","logon":134000000000000000,"disc":134000000000000001}]}`
+)
+
+func TestAgentsThatEndTheirRun(t *testing.T) {
+	short := Config{StartWithin: 200 * time.Millisecond, Lost: 200 * time.Millisecond, Ping: 20 * time.Millisecond}
+	for _, c := range []struct {
+		name   string
+		cfg    Config
+		code   int
+		answer func(p *scripted, command string)
+		want   string
+		unfit  bool // an *UnusableError
+	}{
+		{"another protocol", Config{}, 0, func(p *scripted, _ string) { p.say(`{"t":"hello","v":7}`) }, "version 7 of the protocol", false},
+		{"no hello", Config{}, 0, func(p *scripted, _ string) { p.say(scriptedState) }, `began with "state" instead of hello`, false},
+		{"not JSON", Config{}, 0, func(p *scripted, _ string) { p.say(scriptedHello); p.say(`{"t":`) }, "not a line of the agent", false},
+		{"constrained language mode", Config{}, 3, func(p *scripted, _ string) {
+			p.say(`{"t":"cannot","why":"mode","detail":"ConstrainedLanguage"}`)
+		}, "the agent cannot run: constrained language mode (ConstrainedLanguage)", true},
+		{"does not compile", Config{}, 4, func(p *scripted, _ string) { p.say(`{"t":"cannot","why":"compile","base64":"Y3NjLmV4ZQ=="}`) },
+			"the agent cannot run: it could not be compiled on the host (csc.exe)", true},
+		{"no PowerShell", Config{}, 9009, func(p *scripted, _ string) {
+			fmt.Fprint(p.err, "'powershell.exe' is not recognized\r\nas an internal or external command")
+			p.end()
+		}, "PowerShell is missing ('powershell.exe' is not recognized as", true},
+		{"no standard input", Config{}, 5, func(p *scripted, _ string) { p.end() }, "standard input is refused", true},
+		{"ends at once", Config{}, 1, func(p *scripted, _ string) { fmt.Fprint(p.err, "#< CLIXML"); p.end() }, `ended at its start with exit code 1: "#< CLIXML"`, false},
+		{"says nothing", short, 0, func(*scripted, string) {}, "for too long", false},
+		{"falls silent", short, 0, func(p *scripted, command string) {
+			if strings.HasPrefix(command, "start") {
+				p.say(scriptedHello)
+				p.say(scriptedState)
+			}
+		}, "for too long", false},
+		{"reads nothing", short, 0, func(p *scripted, command string) {
+			if strings.HasPrefix(command, "start") {
+				p.say(scriptedHello)
+				p.say(scriptedState)
+				p.say(`{"t":"error","what":"WTSEnumerateSessionsEx","code":5}`)
+			} else if req, ok := strings.CutPrefix(command, "ping "); ok {
+				p.say(`{"t":"pong","req":"%s","up":6}`, req)
+			}
+		}, "WTSEnumerateSessionsEx fails with Win32 error 5", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newScripted(c.answer)
+			p.code = c.code
+			w := watch(t, c.cfg, p)
+			err := w.end()
+			var unfit *UnusableError
+			if err == nil || !strings.Contains(err.Error(), c.want) || errors.As(err, &unfit) != c.unfit {
+				t.Errorf("ended with %v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+// Other programs may print before the agent does.
+func TestForeignLinesAreSkipped(t *testing.T) {
+	p := newScripted(func(p *scripted, command string) {
+		if strings.HasPrefix(command, "start") {
+			p.say("WARNING: this computer is monitored\r\n\r\n%s\r\nmore of that\r\n%s\r", scriptedHello, scriptedState)
+		}
+	})
+	w := watch(t, Config{}, p)
+	w.untilSession(2, "there", func(sessions.Session) bool { return true })
+}
+
+// A sign of life with another hash: a state was lost, and is asked for.
+func TestLostStateIsAskedFor(t *testing.T) {
+	p := newScripted(func(p *scripted, command string) {
+		if strings.HasPrefix(command, "start") {
+			p.say(scriptedHello)
+			p.say(scriptedState)
+			p.say(`{"t":"beat","up":9,"now":134000000000000009,"hash":"b"}`)
+		} else if req, ok := strings.CutPrefix(command, "snapshot "); ok {
+			p.say(`{"t":"state","up":10,"now":134000000000000010,"hash":"b","req":"%s","sessions":[]}`, req)
+		}
+	})
+	w := watch(t, Config{}, p)
+	r := w.until("an empty host", func(r sessions.Report) bool { return len(r.Sessions) == 0 })
+	if !r.HostTime.Equal(fromFileTime(134000000000000010)) {
+		t.Errorf("host time %s", r.HostTime)
+	}
+}
+
+// A host that answers a logoff with words that we do not know has refused it.
+func TestUnknownRefusal(t *testing.T) {
+	p := newScripted(func(p *scripted, command string) {
+		switch word, rest, _ := strings.Cut(command, " "); word {
+		case "start":
+			p.say(scriptedHello)
+			p.say(scriptedState)
+		case "logoff":
+			req, _, _ := strings.Cut(rest, " ")
+			p.say(`{"t":"logoff","req":"%s","id":2,"result":"refused","why":"moon \u001b"}`, req)
+		}
+	})
+	w := watch(t, Config{}, p)
+	victim := w.untilSession(2, "there", func(sessions.Session) bool { return true })
+	var refused *sessions.RefusedError
+	if err := w.Evict(t.Context(), "ts1", victim); !errors.As(err, &refused) || refused.Why != `the agent says "moon \x1b"` {
+		t.Errorf("%v", err)
+	}
+}
