@@ -1,0 +1,164 @@
+package tsts
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync/atomic"
+
+	"github.com/oiweiwei/go-msrpc/dcerpc"
+	"github.com/oiweiwei/go-msrpc/ssp"
+	"github.com/oiweiwei/go-msrpc/ssp/credential"
+	"github.com/oiweiwei/go-msrpc/ssp/gssapi"
+	"github.com/oiweiwei/go-msrpc/ssp/krb5"
+	"github.com/oiweiwei/go-smb2.fork"
+
+	"github.com/rdpbroker/rdpbroker/sessions/tsts/internal/rpc"
+)
+
+// The pipes, [MS-TSTS] 2.1.
+const (
+	pipeLSM    = "LSM_API_service"
+	pipeLegacy = "Ctx_WinStation_API_service"
+)
+
+// dialer makes authenticated connections to one host.
+type dialer struct {
+	t    *target
+	gate *gate
+}
+
+// bound is a connection to some interfaces of the host.
+type bound struct {
+	*rpc.Conn
+	d        *dialer
+	password string
+	proven   atomic.Bool // the host has shown that it accepted the logon
+}
+
+// open connects to a pipe of the host and binds the interfaces. The caller
+// closes. An error that is fs.ErrNotExist: there is no such pipe.
+func (d *dialer) open(ctx context.Context, pipe string, interfaces ...*dcerpc.SyntaxID) (*bound, error) {
+	password := ""
+	if d.t.Password != nil && d.t.Keytab == "" {
+		var err error
+		if password, err = d.t.Password(); err != nil {
+			return nil, fmt.Errorf("the password of %s: %w", d.t.User, err)
+		}
+	}
+	if err := d.gate.pass(password); err != nil {
+		return nil, err
+	}
+	b, err := d.connect(ctx, pipe, password, interfaces)
+	if err != nil {
+		return nil, d.gate.shut(d.refusal(err), password)
+	}
+	return b, nil
+}
+
+func (d *dialer) connect(ctx context.Context, pipe, password string, interfaces []*dcerpc.SyntaxID) (*bound, error) {
+	auth := rpc.Auth{Mechanism: ssp.NTLM, Options: d.credential(password), TargetName: "host/" + d.t.host}
+	if d.t.Auth == Kerberos {
+		auth.Mechanism = ssp.KRB5
+	}
+	nc, err := (&net.Dialer{}).DialContext(ctx, "tcp", d.t.addr)
+	if err != nil {
+		return nil, err
+	}
+	b := &bound{d: d, password: password}
+	rwc := io.ReadWriteCloser(nc)
+	if !d.t.tcp {
+		if rwc, err = openPipe(ctx, nc, d.t.host, pipe, auth); err != nil {
+			return nil, err
+		}
+		b.accepted() // the SMB session stands
+	}
+	if b.Conn, err = rpc.Bind(ctx, rwc, auth, interfaces...); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// credential is the account in the form of the library.
+func (d *dialer) credential(password string) []gssapi.ContextOption {
+	var opts []credential.Option
+	if d.t.Realm != "" {
+		opts = append(opts, credential.Domain(d.t.Realm))
+	}
+	var c credential.Credential = credential.NewFromPassword(d.t.User, password, opts...)
+	if d.t.Keytab != "" {
+		c = credential.NewFromKeytabFile(d.t.User, d.t.Keytab, opts...)
+	}
+	all := []gssapi.ContextOption{gssapi.NewCredential("", nil, gssapi.InitiateOnly, c)}
+	if d.t.Auth == Kerberos {
+		cfg := krb5.NewConfig()
+		if d.t.KerberosConfig != "" {
+			cfg.KRB5Config, cfg.KRB5ConfigPath = nil, d.t.KerberosConfig
+			if loaded, err := krb5.LoadKRB5Conf(d.t.KerberosConfig); err == nil {
+				cfg.KRB5Config = loaded
+			}
+		}
+		all = append(all, gssapi.WithMechanismConfig(cfg))
+	}
+	return all
+}
+
+// refusal turns the errors by which a logon is refused into an *AuthError.
+func (d *dialer) refusal(err error) error {
+	var smb *smb2.ResponseError
+	if errors.As(err, &smb) {
+		if why := logonStatus(smb.Code); why != "" {
+			return &AuthError{Addr: d.t.addr, Reason: why}
+		}
+	}
+	if d.t.Auth == Kerberos {
+		// The library keeps no more of a KDC's error than its text.
+		for _, code := range []string{"KDC_ERR_PREAUTH_FAILED", "KDC_ERR_CLIENT_REVOKED", "KDC_ERR_C_PRINCIPAL_UNKNOWN", "KDC_ERR_KEY_EXPIRED"} {
+			if strings.Contains(err.Error(), code) {
+				return &AuthError{Addr: d.t.addr, Reason: "the KDC refuses " + d.t.User + ": " + code}
+			}
+		}
+	}
+	return err
+}
+
+// logonStatus says why a logon was refused, by the NTSTATUS of [MS-ERREF], or "".
+func logonStatus(code uint32) string {
+	switch code {
+	case 0xC000006D, 0xC000006A, 0xC0000064: // STATUS_LOGON_FAILURE, STATUS_WRONG_PASSWORD, STATUS_NO_SUCH_USER
+		return "unknown user or wrong password"
+	case 0xC0000234: // STATUS_ACCOUNT_LOCKED_OUT
+		return "the account is locked out"
+	case 0xC0000071, 0xC0000224: // STATUS_PASSWORD_EXPIRED, STATUS_PASSWORD_MUST_CHANGE
+		return "the password has expired"
+	case 0xC0000072, 0xC0000193: // STATUS_ACCOUNT_DISABLED, STATUS_ACCOUNT_EXPIRED
+		return "the account is disabled or has expired"
+	case 0xC000006E, 0xC000006F, 0xC0000070, 0xC000015B: // ACCOUNT_RESTRICTION, INVALID_LOGON_HOURS, INVALID_WORKSTATION, LOGON_TYPE_NOT_GRANTED
+		return "the account may not log on to this host over the network now"
+	}
+	return ""
+}
+
+// accepted notes that the host has let us in.
+func (b *bound) accepted() {
+	if !b.proven.Swap(true) {
+		b.d.gate.open()
+	}
+}
+
+// first is for the error of the first call on a connection. Over TCP nobody
+// answers the logon itself, and a refused one shows as this fault.
+func (b *bound) first(err error) error {
+	var fault *rpc.Fault
+	if !b.proven.Load() && errors.As(err, &fault) && fault.Status == rpc.FaultAccessDenied {
+		b.Close()
+		return b.d.gate.shut(&AuthError{Addr: b.d.t.addr, Reason: "the host refused the logon, or any call by this account"}, b.password)
+	}
+	if _, ok := answered(err); err == nil || ok {
+		b.accepted()
+	}
+	return err
+}

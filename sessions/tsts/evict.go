@@ -1,0 +1,141 @@
+package tsts
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/rdpbroker/rdpbroker/sessions"
+)
+
+// settleTime is the pause between two looks at a session that is logging off.
+const settleTime = time.Second
+
+// objection is why a session is not logged off.
+type objection string
+
+func (o objection) Error() string { return string(o) }
+
+// Evict logs the victim off if it is still exactly the session described: ID,
+// account, logon time and disconnect time are read again, on the connection that
+// carries the logoff and right before it, and must be the same, and the session
+// Disconnected. One round trip lies between that look and the logoff; the caller
+// closes the gap by holding this user's connections to the host back. Evict
+// returns nil when the session is gone.
+//
+// Errors: *sessions.RefusedError if nothing was done, *sessions.StuckError if the
+// session was told to log off and is still there when ctx ends. After any other
+// the outcome is not known.
+func (d *Driver) Evict(ctx context.Context, h sessions.Host, victim sessions.Session) error {
+	refuse := func(why error) error {
+		return &sessions.RefusedError{Ref: sessions.RefOf(h.Name, victim), Why: why.Error()}
+	}
+	if why := untouchable(victim); why != nil {
+		return refuse(why)
+	}
+	l := d.link() // of its own: a logoff does not wait for a reading that hangs
+	defer l.close()
+	err := d.limit(ctx, func(ctx context.Context) error {
+		return l.logoff(ctx, victim.ID, func(now sessions.Session) error { return changed(victim, now) })
+	})
+	var no objection
+	switch {
+	case err == nil, errors.Is(err, errTold) && ctx.Err() == nil:
+		return d.awaitGone(ctx, l, h.Name, victim)
+	case errors.As(err, &no):
+		return refuse(no)
+	}
+	if k, ok := answered(err); ok {
+		if k == kindGone {
+			return refuse(errors.New("it is not there any more"))
+		}
+		return refuse(err)
+	}
+	return fmt.Errorf("log session %d off %s: %w", victim.ID, h.Name, err)
+}
+
+// untouchable says why victim is not evicted whatever the host shows, or nil.
+func untouchable(victim sessions.Session) error {
+	switch {
+	case victim.ID < 1 || victim.ID >= sessions.FirstListenerID:
+		return objection(fmt.Sprintf("ID %d is the services session or a listener", victim.ID))
+	case victim.Account.IsZero() || victim.Incarnation == "" || victim.LogonAt.IsZero():
+		return objection("it is not described well enough to be told from another session")
+	case victim.State != sessions.StateDisconnected || victim.DisconnectedAt.IsZero():
+		return objection("it is not known since when it is disconnected")
+	}
+	return nil
+}
+
+// changed says how the session differs now from its description, or nil.
+func changed(victim, now sessions.Session) error {
+	switch {
+	case now.ID != victim.ID:
+		return objection("the host answered for another session")
+	case now.Account.IsZero():
+		return objection("nobody is logged on to it any more")
+	case now.Account.Folded() != victim.Account.Folded():
+		return objection("another user has this session ID now")
+	case now.Incarnation != victim.Incarnation || !now.LogonAt.Equal(victim.LogonAt):
+		return objection("its user has logged on anew since")
+	case now.State == sessions.StateActive:
+		return objection("the user is connected again")
+	case now.State != sessions.StateDisconnected:
+		return objection(fmt.Sprintf("it is not disconnected but %s", now.State))
+	case !now.DisconnectedAt.Equal(victim.DisconnectedAt):
+		return objection("the user was connected in between")
+	}
+	return nil
+}
+
+// awaitGone looks until the session is gone or its ID belongs to another one. A
+// look that fails is no answer; the next may be.
+func (d *Driver) awaitGone(ctx context.Context, l *link, host string, victim sessions.Session) error {
+	stuck := &sessions.StuckError{Ref: sessions.RefOf(host, victim), State: victim.State}
+	for {
+		var r *reading
+		err := d.limit(ctx, func(ctx context.Context) (err error) {
+			r, err = l.read(ctx)
+			return err
+		})
+		switch {
+		case err == nil:
+			state, there := stillThere(victim, r.sessions)
+			if !there {
+				return nil
+			}
+			stuck.State = state
+		case isAuthError(err) || ctx.Err() == nil && !sleep(ctx, d.settle):
+			return fmt.Errorf("session %d of %s was told to log off, what became of it is not known: %w", victim.ID, host, err)
+		case ctx.Err() == nil:
+			continue
+		}
+		if !sleep(ctx, d.settle) {
+			return stuck
+		}
+	}
+}
+
+// stillThere finds the victim. A session that has lost its user or its logon time
+// on the way down is still there.
+func stillThere(victim sessions.Session, now []sessions.Session) (sessions.State, bool) {
+	for _, s := range now {
+		if s.ID == victim.ID {
+			return s.State, s.Incarnation == "" || s.Incarnation == victim.Incarnation
+		}
+	}
+	return 0, false
+}
+
+// sleep pauses and reports whether ctx still goes on.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
