@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -58,7 +59,7 @@ type Driver struct {
 
 	mu     sync.Mutex
 	notes  notes
-	warned map[string]bool // what the log was told of once
+	warned []string // what the log was told last
 }
 
 // New makes a driver. It connects to nothing until it is used. log may be nil.
@@ -76,7 +77,7 @@ func New(cfg Config, log *zap.Logger) (*Driver, error) {
 		log = zap.NewNop()
 	}
 	return &Driver{cfg: cfg, log: log, refresh: make(chan struct{}, 1), turn: make(chan struct{}, 1),
-		notes: notes{}, warned: map[string]bool{}}, nil
+		notes: notes{}}, nil
 }
 
 // Watch reads the host every Poll and publishes what it found, until ctx ends or
@@ -139,7 +140,7 @@ func (d *Driver) read(ctx context.Context, h sessions.Host) (sessions.Report, []
 	defer d.mu.Unlock()
 	var views []view
 	views, d.notes = judge(r, d.notes, d.cfg.Settle)
-	d.tell(h, r)
+	d.tell(h, r.warnings(h.Slots))
 	for _, v := range views {
 		report.Sessions = append(report.Sessions, v.session)
 	}
@@ -147,16 +148,40 @@ func (d *Driver) read(ctx context.Context, h sessions.Host) (sessions.Report, []
 	return report, views, nil
 }
 
-// tell logs, once each, what an operator ought to know about a reading.
-func (d *Driver) tell(h sessions.Host, r *reading) {
-	once := func(key string, bad bool, msg string, fields ...zap.Field) {
-		if bad && !d.warned[key] {
-			d.log.Warn(msg, append(fields, zap.String("host", h.Name))...)
-		}
-		d.warned[key] = bad
+// warnings are what an operator ought to know about a host: settings that work
+// against a broker, and what is not known. slots is the configured session limit, 0
+// if there is none.
+func (r *reading) warnings(slots int) []string {
+	var w []string
+	switch _, unreadable := r.ini["unreadable"]; {
+	case slots > 0: // it does not matter
+	case unreadable:
+		w = append(w, "sesman.ini cannot be read, so the session limit is not known: set slots for the host")
+	case r.limit == 0:
+		w = append(w, "MaxSessions is not set in sesman.ini, so the session limit is not known: set slots for the host")
 	}
-	once("ini", r.noINI, "sesman.ini cannot be read: the host's session limit is not known", zap.String("path", d.cfg.SesmanINI))
-	once("limit", !r.noINI && r.limit == 0 && h.Slots == 0,
-		"MaxSessions is not set on the host: its session limit is not known; set slots for it")
-	once("orphan", len(r.orphan) > 0, "sessions of an earlier xrdp-sesman are running: nobody can get back to them", zap.Ints("pids", r.orphan))
+	switch r.ini["killdisconnected"] {
+	case "1", "true", "yes", "on":
+		w = append(w, "the host ends disconnected sessions by itself (KillDisconnected in sesman.ini)")
+	}
+	for key, does := range map[string]string{"disconnectedtimelimit": "ends disconnected sessions", "idletimelimit": "disconnects idle sessions"} {
+		if v := r.ini[key]; v != "" && v != "0" {
+			w = append(w, fmt.Sprintf("the host %s by itself after %s s (%s in sesman.ini)", does, v, key))
+		}
+	}
+	if len(r.orphan) > 0 {
+		w = append(w, fmt.Sprintf("sessions of an earlier xrdp-sesman are running, to which nobody can get back (pids %v)", r.orphan))
+	}
+	slices.Sort(w)
+	return w
+}
+
+// tell logs the warnings of a reading that the one before did not have.
+func (d *Driver) tell(h sessions.Host, warnings []string) {
+	for _, w := range warnings {
+		if !slices.Contains(d.warned, w) {
+			d.log.Warn(w, zap.String("host", h.Name))
+		}
+	}
+	d.warned = warnings
 }

@@ -108,7 +108,7 @@ func TestWatchEndsWithAnError(t *testing.T) {
 		want string
 	}{
 		{"unreachable", func(context.Context) (string, error) { return "", broken }, "read xrdp host h1: no route"},
-		{"no session manager", always("now 5\nlooked 5\nboot 0123abcd\nuptime 5\nhz 100\nbtime 1\nlimit 0\nend\n"), "xrdp-sesman is not running"},
+		{"no session manager", always("now 5\nlooked 5\nboot 0123abcd\nuptime 5\nhz 100\nbtime 1\nend\n"), "xrdp-sesman is not running"},
 		{"half an answer", always("now 5\n"), "cut off"},
 		{"no rights", always("error rights the command runs as uid 7\n"), "rights are missing"},
 	} {
@@ -132,21 +132,32 @@ func TestReadingHasADeadline(t *testing.T) {
 	})
 }
 
-func TestUnknownLimitIsToldOnce(t *testing.T) {
-	core, logs := observer.New(zap.WarnLevel)
-	for _, limit := range []string{"limit 0", "limit unreadable"} {
-		lines := strings.Replace(strings.Join(capture(t, "0.9.21-xvnc-empty.txt"), "\n"), "limit 10", limit, 1)
+func TestWarningsAreToldOnce(t *testing.T) {
+	for _, tc := range []struct {
+		from, to, want string
+		limit          int
+	}{
+		{"setting maxsessions 10", "setting maxsessions 0", "MaxSessions is not set", 0},
+		{"setting maxsessions 10", "setting maxsessions -3", "MaxSessions is not set", 0},
+		{"setting maxsessions 10", "setting unreadable -", "cannot be read", 0},
+		{"setting killdisconnected false", "setting killdisconnected true", "KillDisconnected", 10},
+		{"setting disconnectedtimelimit 0", "setting disconnectedtimelimit 600", "after 600 s", 10},
+		{"setting idletimelimit 0", "setting idletimelimit 900", "disconnects idle sessions", 10},
+		{"sesman 51", "sesman 51\norphan 77", "earlier xrdp-sesman", 10},
+	} {
+		core, logs := observer.New(zap.WarnLevel)
+		lines := strings.Replace(strings.Join(capture(t, "0.9.21-xvnc-empty.txt"), "\n"), tc.from, tc.to, 1)
 		d, err := New(Config{Runner: &fakeHost{read: always(lines + "\n")}}, zap.New(core))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for range 2 {
-			if r, _, err := d.read(t.Context(), testHost); err != nil || r.Limit != 0 {
-				t.Errorf("%s: limit %d, %v", limit, r.Limit, err)
+			if r, _, err := d.read(t.Context(), testHost); err != nil || r.Limit != tc.limit {
+				t.Errorf("%s: limit %d, %v", tc.to, r.Limit, err)
 			}
 		}
-		if got := logs.TakeAll(); len(got) != 1 || !strings.Contains(got[0].Message, "limit is not known") {
-			t.Errorf("%s: logged %v", limit, got)
+		if got := logs.TakeAll(); len(got) != 1 || !strings.Contains(got[0].Message, tc.want) {
+			t.Errorf("%s: logged %v", tc.to, got)
 		}
 	}
 }

@@ -12,16 +12,16 @@ import (
 
 // reading is what read.sh printed, understood line by line but not judged.
 type reading struct {
-	now    time.Time     // the host's clock when the reading began
-	looked time.Time     // the host's clock after it had looked for clients
-	uptime time.Duration // since boot
-	hz     int           // clock ticks per second
-	boot   string        // boot ID
-	booted time.Time     // to the second, by the host's clock
-	limit  int           // MaxSessions; 0 means that none is set
-	noINI  bool          // sesman.ini could not be read
-	sesman []int         // process IDs of running session managers
-	orphan []int         // sessions of a session manager that has gone
+	now    time.Time         // the host's clock when the reading began
+	looked time.Time         // the host's clock after it had looked for clients
+	uptime time.Duration     // since boot
+	hz     int               // clock ticks per second
+	boot   string            // boot ID
+	booted time.Time         // to the second, by the host's clock
+	limit  int               // MaxSessions; 0 means that none is set
+	ini    map[string]string // other settings of [Sessions] in sesman.ini, in lower case
+	sesman []int             // process IDs of running session managers
+	orphan []int             // sessions of a session manager that has gone
 
 	sessions []process
 	children map[int][]process // by session
@@ -52,6 +52,7 @@ const (
 	maxSessions        = 4096
 	maxChildren        = 64
 	maxPrograms        = 128 // names per user
+	maxSettings        = 16
 	maxLineValueLength = 256
 )
 
@@ -59,7 +60,7 @@ const (
 // kind that it does not know are an error: the script comes from this package.
 func parseReading(lines []string) (*reading, error) {
 	r := &reading{
-		children: map[int][]process{}, display: map[int]int{}, users: map[int]string{}, programs: map[int][]string{},
+		ini: map[string]string{}, children: map[int][]process{}, display: map[int]int{}, users: map[int]string{}, programs: map[int][]string{},
 		inUse: map[int]bool{}, sockets: map[int]socket{}, logins: map[int]string{},
 	}
 	if len(lines) == 0 || lines[len(lines)-1] != "end" {
@@ -95,7 +96,7 @@ var (
 
 // arity is how many fields follow the kind of a line; user may hold spaces.
 var arity = map[string]int{
-	"now": 1, "looked": 1, "boot": 1, "uptime": 1, "hz": 1, "btime": 1, "limit": 1, "sesman": 1, "orphan": 1, "session": 2,
+	"now": 1, "looked": 1, "boot": 1, "uptime": 1, "hz": 1, "btime": 1, "setting": 2, "sesman": 1, "orphan": 1, "session": 2,
 	"child": 5, "display": 2, "user": 2, "program": 2, "in-use": 1, "socket": 4, "login": 2,
 }
 
@@ -112,14 +113,15 @@ func (r *reading) line(l string) error {
 	switch kind {
 	case "now", "looked", "boot", "uptime", "hz", "btime":
 		return r.clock(kind, f[0])
-	case "limit":
-		if f[0] == "unreadable" {
-			r.noINI = true
-			return nil
+	case "setting":
+		if len(r.ini) == maxSettings {
+			return errMany
 		}
-		n, err := strconv.Atoi(f[0])
-		r.limit = max(0, n)
-		return err
+		r.ini[f[0]] = f[1]
+		if n, err := strconv.Atoi(f[1]); f[0] == "maxsessions" && err == nil {
+			r.limit = max(0, n)
+		}
+		return nil
 	case "sesman", "orphan":
 		pid, err := number(f[0])
 		if kind == "sesman" {

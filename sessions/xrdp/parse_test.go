@@ -12,7 +12,8 @@ import (
 	"github.com/rdpbroker/rdpbroker/sessions"
 )
 
-// capture is one reading of a real host, from testdata.
+// capture is one reading of a real host, from testdata: what read.sh printed on
+// hosts of package testlab with Debian's xrdp 0.9.21 and a build of 0.10.1.
 func capture(t testing.TB, name string) []string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join("testdata", name))
@@ -53,6 +54,10 @@ func TestCaptures(t *testing.T) {
 			"640 :3200 rbalice Active [Xorg " + programs + "]", "2022 :3202 rbaccountant1 Active [Xorg " + programs + "]"}},
 		{"0.9.21-xorg-disconnected.txt", []string{
 			"640 :3200 rbalice Disconnected [Xorg " + programs + "]", "2022 :3202 rbaccountant1 Active [Xorg " + programs + "]"}},
+		{"0.10.1-xvnc-connected.txt", []string{
+			"318 :1460 rbalice Active [Xvnc " + programs + "]", "708 :1461 rbaccountant1 Active [Xvnc " + programs + "]"}},
+		{"0.10.1-xvnc-disconnected.txt", []string{
+			"318 :1460 rbalice Disconnected [Xvnc " + programs + "]", "708 :1461 rbaccountant1 Active [Xvnc " + programs + "]"}},
 	} {
 		t.Run(tc.file, func(t *testing.T) {
 			r := mustParse(t, capture(t, tc.file))
@@ -72,6 +77,14 @@ func TestCaptures(t *testing.T) {
 				t.Errorf("limit %d", r.limit)
 			}
 		})
+	}
+}
+
+// TestCaptureTimes010: 0.10 writes other stamps into its log.
+func TestCaptureTimes010(t *testing.T) {
+	views, _ := judge(mustParse(t, capture(t, "0.10.1-xvnc-disconnected.txt")), nil, time.Second)
+	if want := time.Date(2026, 11, 23, 2, 55, 27, 985896276, time.UTC); !views[0].session.DisconnectedAt.Equal(want) {
+		t.Errorf("disconnected at %v, want %v", views[0].session.DisconnectedAt, want)
 	}
 }
 
@@ -112,7 +125,7 @@ func TestParseRefuses(t *testing.T) {
 		{"a negative number", add("in-use -1"), "out of range"},
 		{"a signed number", add("in-use +1"), "out of range"},
 		{"a large number", add("in-use 4294967296"), "out of range"},
-		{"no number", add("limit many"), "invalid syntax"},
+		{"no number", add("in-use many"), "out of range"},
 		{"endless children", func(l []string) []string {
 			for i := range maxChildren + 1 {
 				l = add(fmt.Sprintf("child 1 %d 5 0 a", i+1))(l)

@@ -13,18 +13,20 @@ echo "uptime $uptime"
 echo "hz $(getconf CLK_TCK 2>/dev/null || echo 100)"
 awk '$1 == "btime" { print }' /proc/stat
 
+# Settings of the session manager, of which the last one counts.
 if [ -r "$ini" ]; then
 	awk '
+		BEGIN { value["maxsessions"] = "0" }
 		/^[ \t]*[#;]/ { next }
 		/^[ \t]*\[/ { section = tolower($0); gsub(/[ \t\r]/, "", section); next }
 		section == "[sessions]" && (i = index($0, "=")) {
 			key = tolower(substr($0, 1, i - 1)); gsub(/[ \t]/, "", key)
-			value = substr($0, i + 1); gsub(/[^0-9-]/, "", value)
-			if (key == "maxsessions") limit = value
+			v = tolower(substr($0, i + 1)); gsub(/[^a-z0-9-]/, "", v)
+			if (key ~ /^(maxsessions|killdisconnected|disconnectedtimelimit|idletimelimit)$/ && v != "") value[key] = substr(v, 1, 9)
 		}
-		END { print "limit", (limit == "" ? "0" : substr(limit, 1, 9)) }' "$ini"
+		END { for (key in value) print "setting", key, value[key] }' "$ini"
 else
-	echo "limit unreadable"
+	echo "setting unreadable -"
 fi
 
 # Every process: pid, parent, uid ("-" while it changes), state, name. The kernel
