@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -46,6 +47,33 @@ type Directory struct {
 	Trusted []netip.Prefix
 }
 
+// mapped is a with its domain in place of a UPN suffix that the operator has mapped.
+func (d Directory) mapped(a sessions.Account) sessions.Account {
+	if domain, ok := d.UPNSuffixes[strings.ToLower(a.Domain)]; ok {
+		a.Domain = domain
+	}
+	return a
+}
+
+// resolved is d with all of its accounts mapped, so that whoever the operator wrote
+// as a UPN is the same account as on the hosts.
+func (d Directory) resolved() Directory {
+	users := make([]sessions.Account, len(d.Users))
+	for i, a := range d.Users {
+		users[i] = d.mapped(a)
+	}
+	aliases := make(map[string]sessions.Account, len(d.Aliases))
+	for alias, a := range d.Aliases {
+		aliases[alias] = d.mapped(a)
+	}
+	clients := make(map[netip.Addr]sessions.Account, len(d.Clients))
+	for client, a := range d.Clients {
+		clients[client] = d.mapped(a)
+	}
+	d.Users, d.Aliases, d.Clients = users, aliases, clients
+	return d
+}
+
 // Memory bounds what a Resolver remembers of addresses.
 type Memory struct {
 	// Entries is how many; 0 means 10,000.
@@ -56,8 +84,15 @@ type Memory struct {
 
 // Resolver knows people. Its methods may be called from any goroutine.
 type Resolver struct {
-	dir     Directory
-	learned *expirable.LRU[netip.Addr, sessions.Account]
+	dir  Directory
+	mem  *memory
+	last atomic.Pointer[knownAt]
+}
+
+// memory is what several Resolvers share: who was last seen at an address.
+type memory struct {
+	byClient *expirable.LRU[netip.Addr, sessions.Account]
+	changes  atomic.Uint64 // counts what is new in byClient
 }
 
 // NewResolver makes a Resolver over dir with an empty memory. (The cache that
@@ -69,18 +104,23 @@ func NewResolver(dir Directory, mem Memory) *Resolver {
 	if mem.For == 0 {
 		mem.For = 30 * 24 * time.Hour
 	}
-	return &Resolver{dir: dir, learned: expirable.NewLRU[netip.Addr, sessions.Account](mem.Entries, nil, mem.For)}
+	return &Resolver{dir: dir.resolved(), mem: &memory{byClient: expirable.NewLRU[netip.Addr, sessions.Account](mem.Entries, nil, mem.For)}}
 }
 
 // WithDirectory is a Resolver over dir that shares r's memory; for a reload.
 func (r *Resolver) WithDirectory(dir Directory) *Resolver {
-	return &Resolver{dir: dir, learned: r.learned}
+	return &Resolver{dir: dir.resolved(), mem: r.mem}
 }
 
 // Learn remembers that client turned out to be a.
 func (r *Resolver) Learn(client netip.Addr, a sessions.Account) {
-	if client.IsValid() && !a.IsZero() {
-		r.learned.Add(client.Unmap(), a)
+	if !client.IsValid() || a.IsZero() {
+		return
+	}
+	before, _ := r.mem.byClient.Peek(client.Unmap())
+	r.mem.byClient.Add(client.Unmap(), a)
+	if before != a {
+		r.mem.changes.Add(1)
 	}
 }
 
@@ -153,7 +193,7 @@ func (r *Resolver) aliasesOf(prefix string) []sessions.Account {
 func (r *Resolver) byAddress(id *sessions.Identity, snap *sessions.Snapshot) {
 	a, ok := r.dir.Clients[id.Client]
 	if !ok {
-		a, ok = r.learned.Get(id.Client)
+		a, ok = r.mem.byClient.Get(id.Client)
 	}
 	if ok {
 		id.Confidence = sessions.ConfidenceAddress
@@ -165,11 +205,7 @@ func (r *Resolver) byAddress(id *sessions.Identity, snap *sessions.Snapshot) {
 // what the operator has not mapped is left open unless it looks like a DNS name
 // that an account's domain can be compared with.
 func (r *Resolver) parse(name string) sessions.Account {
-	a := sessions.ParseAccount(name)
-	if d, ok := r.dir.UPNSuffixes[strings.ToLower(a.Domain)]; ok {
-		a.Domain = d
-	}
-	return a
+	return r.dir.mapped(sessions.ParseAccount(name))
 }
 
 func (r *Resolver) trusted(client netip.Addr) bool {

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -73,7 +74,7 @@ func TestCookies(t *testing.T) {
 		{"another domain", `FTBCO\A70`, []string{`FTBCO\A7001`, `FTBCO\B`, `OTHER\A70`}, nil, `known prefix FTBCO\A7001`},
 		{"a domain of 8 bytes leaves nothing of the user", `FABRIKAM\`, []string{`FABRIKAM\a`, `FABRIKAM\b`, `OTHER\c`}, nil, `prefix FABRIKAM\a, FABRIKAM\b`},
 		{"a longer domain leaves nothing of itself", "FABRIKAME", []string{`FABRIKAMEAST\a`, `FABRIKAM\b`, "c"}, nil, `prefix c, FABRIKAMEAST\a`},
-		{"a DNS name for a domain", "contoso.e", []string{`CONTOSO\a`, `OTHER\b`}, nil, `known prefix CONTOSO\a`},
+		{"a DNS name for a domain", "tailspin.", []string{`TAILSPIN\a`, `OTHER\b`}, nil, `known prefix TAILSPIN\a`},
 		{"an account of this computer", `.\Adminis`, []string{`TS1\Administrator`, `TS1\bob`}, nil, `known prefix TS1\Administrator`},
 
 		// cut: a UPN with a short user
@@ -113,6 +114,10 @@ func TestCookies(t *testing.T) {
 		{"a UPN with any suffix, two could be meant", "bob@web.example", []string{`CONTOSO\bob`, `FABRIKAM\bob`}, nil, `name CONTOSO\bob, FABRIKAM\bob`},
 		{"a UPN of nobody", "zoe@web.example", []string{`CONTOSO\bob`}, nil, `name web.example\zoe`},
 		{"a UPN of nobody with a mapped suffix", "zoe@mail.example", nil, nil, `name CONTOSO\zoe`},
+		{"one account by its two domain names", "bob", []string{`CONTOSO\bob`}, []string{"bob@contoso.example"}, `known name CONTOSO\bob`},
+		{"one account by its two domain names, and in a listing", "bob", []string{"bob"}, []string{"bob@contoso.example", `CONTOSO\bob`}, `known name CONTOSO\bob`},
+		{"one account by a mapped suffix", "bob", []string{`CONTOSO\bob`}, []string{"bob@mail.example"}, `known name CONTOSO\bob`},
+		{"two accounts by two DNS names", "bob", nil, []string{"bob@a.example", "bob@b.example"}, `name a.example\bob, b.example\bob`},
 		{"blanks around it", "  alice ", []string{`CONTOSO\alice`}, nil, `known name CONTOSO\alice`},
 		{"a name that nobody has", "masscan", []string{"alice"}, nil, "name masscan"},
 		{"only a domain", `CONTOSO\`, []string{`CONTOSO\alice`}, nil, "none"},
@@ -122,6 +127,8 @@ func TestCookies(t *testing.T) {
 		{"an alias, whole", "frontdesk-south", nil, nil, `known name DESKS\desk2`},
 		{"an alias, cut", "frontdesk", nil, nil, `known prefix DESKS\desk2`},
 		{"an alias, cut, and a name", "frontdesk", []string{`CONTOSO\frontdesk9`}, nil, `prefix CONTOSO\frontdesk9, DESKS\desk2`},
+		{"an alias for a UPN with a mapped suffix", "the-mail-alias", nil, nil, `known name CONTOSO\desk3`},
+		{"a thin client's user, mapped", "kiosk", []string{"kiosk"}, nil, `known name CONTOSO\kiosk`},
 		{"an alias in another case", "FrontDesk-South", nil, nil, `known name DESKS\desk2`},
 
 		// no name
@@ -134,7 +141,9 @@ func TestCookies(t *testing.T) {
 			r := identity.NewResolver(identity.Directory{
 				Users:       accounts(c.users...),
 				UPNSuffixes: map[string]string{"mail.example": "CONTOSO"},
+				Clients:     map[netip.Addr]sessions.Account{client.Prev(): sessions.ParseAccount("kiosk@mail.example")},
 				Aliases: map[string]sessions.Account{
+					"the-mail-alias":  sessions.ParseAccount("desk3@mail.example"),
 					"reception":       sessions.ParseAccount(`DESKS\desk1`),
 					"frontdesk-south": sessions.ParseAccount(`DESKS\desk2`),
 				},
@@ -273,6 +282,63 @@ func TestHostToken(t *testing.T) {
 	}
 	if got := r.Resolve(identity.Hint{}, snap).Host; got != "" {
 		t.Errorf("no token names %q", got)
+	}
+}
+
+// What is kept from one question to the next does not outlive its reasons.
+func TestKnownAccountsAreNotStale(t *testing.T) {
+	r := identity.NewResolver(identity.Directory{}, identity.Memory{})
+	snap := showing("alice")
+	ask := func(cookie string, snap *sessions.Snapshot) string {
+		return who(r.Resolve(identity.Hint{Client: client.Next(), Cookie: cookie}, snap))
+	}
+	for _, c := range []struct{ cookie, want string }{{"alice", "known name alice"}, {"bob", "name bob"}} {
+		if got := ask(c.cookie, snap); got != c.want {
+			t.Errorf("at first: %s, want %s", got, c.want)
+		}
+	}
+	r.Learn(client, sessions.Account{User: "bob"})
+	if got := ask("bob", snap); got != "known name bob" {
+		t.Errorf("once learned: %s", got)
+	}
+	if got := ask("carol", showing("carol")); got != "known name carol" {
+		t.Errorf("in a new picture: %s", got)
+	}
+	if got := ask("alice", showing("carol")); got != "name alice" {
+		t.Errorf("gone from the picture: %s", got)
+	}
+}
+
+func TestResolveFromManyGoroutines(t *testing.T) {
+	r := identity.NewResolver(identity.Directory{Users: accounts("alice", "bob")}, identity.Memory{Entries: 100})
+	snap := showing(`CONTOSO\alice`, "bob")
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for j := range 200 {
+				r.Learn(netip.AddrFrom4([4]byte{10, 0, byte(i), byte(j)}), sessions.Account{User: fmt.Sprintf("user%d", j)})
+				for _, cookie := range []string{"", "alice", "bob", "user10", "Administr"} {
+					r.Resolve(identity.Hint{Client: client, Cookie: cookie}, snap)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func BenchmarkResolve(b *testing.B) {
+	r := identity.NewResolver(identity.Directory{}, identity.Memory{})
+	for i := range 10_000 {
+		r.Learn(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), sessions.Account{Domain: "CONTOSO", User: fmt.Sprintf("User%d", i)})
+	}
+	snap := showing()
+	for _, cookie := range []string{"user4711", "Administr"} {
+		b.Run(cookie, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				r.Resolve(identity.Hint{Client: client, Cookie: cookie}, snap)
+			}
+		})
 	}
 }
 

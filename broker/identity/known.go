@@ -9,19 +9,43 @@ import (
 	"github.com/rdpbroker/rdpbroker/sessions"
 )
 
-// knownAccounts are all accounts that a name may stand for, each once, the ones
-// with a domain first.
-type knownAccounts []sessions.Account
+// knownAccount is an account with its folded form, which all comparing needs.
+type knownAccount struct {
+	sessions.Account
+	folded sessions.Account
+}
+
+// knownAccounts are all accounts that a name may stand for, each once.
+type knownAccounts []knownAccount
+
+// knownAt are the known accounts as they were found for snap, when that many
+// had been learned.
+type knownAt struct {
+	snap    *sessions.Snapshot
+	learned uint64
+	known   knownAccounts
+}
 
 // known gathers them: listed by the operator, mapped to an alias or an address,
-// learned, and those that have a session.
+// learned, and those that have a session. There may be ten thousands, and they
+// change with a reading or a new face, not with a connection: they are kept.
 func (r *Resolver) known(snap *sessions.Snapshot) knownAccounts {
+	learned := r.mem.changes.Load()
+	if at := r.last.Load(); at != nil && at.snap == snap && at.learned == learned {
+		return at.known
+	}
+	known := r.gather(snap)
+	r.last.Store(&knownAt{snap: snap, learned: learned, known: known})
+	return known
+}
+
+func (r *Resolver) gather(snap *sessions.Snapshot) knownAccounts {
 	var all knownAccounts
 	seen := map[sessions.Account]bool{}
 	add := func(a sessions.Account) bool {
 		if f := a.Folded(); !a.IsZero() && !seen[f] {
 			seen[f] = true
-			all = append(all, a)
+			all = append(all, knownAccount{a, f})
 		}
 		return true
 	}
@@ -34,31 +58,36 @@ func (r *Resolver) known(snap *sessions.Snapshot) knownAccounts {
 	for _, a := range r.dir.Clients {
 		add(a)
 	}
-	for _, a := range r.learned.Values() {
+	for _, a := range r.mem.byClient.Values() {
 		add(a)
 	}
 	snap.Accounts(add)
 	return all.merged()
 }
 
-// merged drops an account without a domain where exactly one account of that
-// name has a domain: text listings show only user names, and "alice" there is
-// the CONTOSO\alice of the operator's list. With two domains it stays, because it
-// may be either.
+// merged drops other names of an account that is there. Text listings show only
+// user names: "alice" is the CONTOSO\alice of the operator's list, if only one
+// account of that name has a domain; with two it stays, because it may be either.
+// And contoso.example\alice is CONTOSO\alice.
 func (k knownAccounts) merged() knownAccounts {
+	domainsOf := map[string][]string{} // by user
+	for _, a := range k {
+		if d := a.folded.Domain; d != "" && !strings.Contains(d, ".") {
+			domainsOf[a.folded.User] = append(domainsOf[a.folded.User], d)
+		}
+	}
+	isOther := func(a knownAccount) bool {
+		first, _, dotted := strings.Cut(a.folded.Domain, ".")
+		return dotted && slices.Contains(domainsOf[a.folded.User], first)
+	}
+	k = slices.DeleteFunc(k, isOther)
 	inDomains := map[string]int{}
 	for _, a := range k {
 		if a.Domain != "" {
-			inDomains[strings.ToLower(a.User)]++
+			inDomains[a.folded.User]++
 		}
 	}
-	var out knownAccounts
-	for _, a := range k {
-		if a.Domain != "" || inDomains[strings.ToLower(a.User)] != 1 {
-			out = append(out, a)
-		}
-	}
-	return out
+	return slices.DeleteFunc(k, func(a knownAccount) bool { return a.Domain == "" && inDomains[a.folded.User] == 1 })
 }
 
 // named are the accounts that the whole name a can stand for.
@@ -66,9 +95,9 @@ func (k knownAccounts) named(a sessions.Account) []sessions.Account {
 	var exact, sameUser []sessions.Account
 	for _, x := range k {
 		if x.Matches(a) {
-			exact = append(exact, x)
+			exact = append(exact, x.Account)
 		} else if strings.EqualFold(x.User, a.User) {
-			sameUser = append(sameUser, x)
+			sameUser = append(sameUser, x.Account)
 		}
 	}
 	// A UPN's suffix is often not the domain's name (bob@mail.example for
@@ -89,14 +118,19 @@ func (k knownAccounts) withPrefix(prefix string, meant []sessions.Account) []ses
 	if p == "" {
 		return nil // not one whole character: everybody is nobody
 	}
+	folded := func(a knownAccount) sessions.Account { return a.folded }
+	if !utf8.ValidString(wholeCharacters(prefix)) {
+		folded = func(a knownAccount) sessions.Account {
+			return sessions.Account{Domain: fold(a.Domain), User: fold(a.User)}
+		}
+	}
 	// A domain so long that the cut left nothing of the user: everybody in it, and
 	// everybody whose domain is not known, may be meant.
-	domainCut := slices.ContainsFunc(k, func(a sessions.Account) bool { return beginsDomain(p, fold(a.Domain)) })
+	domainCut := slices.ContainsFunc(k, func(a knownAccount) bool { return beginsDomain(p, folded(a).Domain) })
 	var out []sessions.Account
 	for _, a := range k {
-		folded := sessions.Account{Domain: fold(a.Domain), User: fold(a.User)}
-		if canBegin(p, folded) || domainCut && a.Domain == "" || slices.ContainsFunc(meant, a.Matches) {
-			out = append(out, a)
+		if canBegin(p, folded(a)) || domainCut && a.Domain == "" || slices.ContainsFunc(meant, a.Matches) {
+			out = append(out, a.Account)
 		}
 	}
 	return out
