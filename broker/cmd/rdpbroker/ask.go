@@ -25,7 +25,7 @@ type asking struct {
 func askFlags(c *cobra.Command) asking {
 	return asking{
 		config: configFlag(c),
-		socket: c.Flags().String("socket", "", "the broker's admin socket (default: the one in the configuration file)"),
+		socket: c.Flags().String("socket", "", "the `path` of the broker's admin socket (default: the one in the configuration file)"),
 		json:   c.Flags().Bool("json", false, "print JSON for scripts"),
 	}
 }
@@ -108,7 +108,7 @@ USER is what the client would say: a name, whole or cut to nine characters. With
 	}
 	a := askFlags(c)
 	from := c.Flags().String("from", "", "the client's `address`")
-	farm := c.Flags().String("farm", "", "the farm, where there are several")
+	farm := c.Flags().String("farm", "", "the `farm`, where there are several")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		q := admin.Question{User: args[0], Farm: *farm}
 		if *from != "" {

@@ -14,7 +14,7 @@ func checkCommand() *cobra.Command {
 wrong and what is allowed. Nothing is started and no host is asked.
 
 Exit code 0: the broker would run on it (there may be warnings). 1: it would not.`,
-		Args: cobra.MaximumNArgs(1),
+		Args: atMost(1, "one file"),
 	}
 	file := configFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -32,8 +32,16 @@ Exit code 0: the broker would run on it (there may be warnings). 1: it would not
 		for _, f := range cfg.Farms {
 			hosts += len(f.Hosts)
 		}
-		fmt.Fprintf(c.OutOrStdout(), "%s: no mistakes; %d farms, %d hosts, %d listeners\n", *file, len(cfg.Farms), hosts, len(cfg.Listeners))
+		fmt.Fprintf(c.OutOrStdout(), "%s: no mistakes; %s, %s, %s\n", *file,
+			counted(len(cfg.Farms), "farm"), counted(hosts, "host"), counted(len(cfg.Listeners), "listener"))
 		return nil
 	}
 	return c
+}
+
+func counted(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }

@@ -24,22 +24,12 @@ func main() { os.Exit(run(os.Args[1:])) }
 
 // run is the whole program with these arguments; the result is its exit code.
 func run(args []string) int {
-	root := &cobra.Command{
-		Use:           "rdpbroker",
-		Short:         "A connection broker for terminal servers: nobody meets a full host again",
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		Version:       version,
-	}
-	root.SetVersionTemplate("rdpbroker {{.Version}}\n")
+	root := rootCommand()
 	root.SetArgs(args)
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
-	})
-	root.AddCommand(serveCommand(), demoCommand(), checkCommand(), hostsCommand(), sessionsCommand(),
-		explainCommand(), probeCommand(), versionCommand())
-
 	err := root.Execute()
+	if _, _, unknown := root.Find(args); unknown != nil {
+		err = usageError{unknown} // no command of this name
+	}
 	var usage usageError
 	var quiet quietFailure
 	switch {
@@ -55,6 +45,24 @@ func run(args []string) int {
 	return exitFailure
 }
 
+// rootCommand is the program without a command, and all its commands.
+func rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "rdpbroker",
+		Short:         "A connection broker for terminal servers: nobody meets a full host again",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       version,
+	}
+	root.SetVersionTemplate("rdpbroker {{.Version}}\n")
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
+	})
+	root.AddCommand(serveCommand(), demoCommand(), checkCommand(), hostsCommand(), sessionsCommand(),
+		explainCommand(), probeCommand(), versionCommand())
+	return root
+}
+
 // usageError is a mistake on the command line.
 type usageError struct{ error }
 
@@ -65,11 +73,20 @@ type quietFailure struct{}
 
 func (quietFailure) Error() string { return "failed" }
 
-// exactly and atMost are cobra's checks of arguments as usage errors.
+// exactly and atMost are cobra's checks of arguments, as usage errors.
 func exactly(n int, what string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) != n {
 			return usageError{fmt.Errorf("%s takes %s (see %s --help)", c.CommandPath(), what, c.CommandPath())}
+		}
+		return nil
+	}
+}
+
+func atMost(n int, what string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) > n {
+			return usageError{fmt.Errorf("%s takes %s at most (see %[1]s --help)", c.CommandPath(), what)}
 		}
 		return nil
 	}

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -68,14 +69,15 @@ environment variable RDPPROBE_PASSWORD.`,
 func probeReach(c *cobra.Command, host string, names []string, timeout time.Duration, asJSON bool) error {
 	addr := host
 	if _, _, err := net.SplitHostPort(host); err != nil {
-		addr = net.JoinHostPort(host, "3389")
+		addr = net.JoinHostPort(strings.Trim(host, "[]"), "3389")
 	}
 	ctx, cancel := context.WithTimeout(c.Context(), timeout)
 	defer cancel()
 	result, err := reach.Check(ctx, addr, reach.Options{Names: names})
-	if err != nil {
+	if err != nil && result.ConnectError == "" {
 		return err
 	}
+	// That there is no connection is a finding, with advice, like any other.
 	if asJSON {
 		enc := json.NewEncoder(c.OutOrStdout())
 		enc.SetIndent("", "  ")
