@@ -86,6 +86,9 @@ func (b *Broker) Admit(ctx context.Context, farmName string, id sessions.Identit
 		}
 		if ctx.Err() != nil || errors.Is(err, ErrClosed) {
 			b.leave(l, nil)
+			if ctx.Err() != nil {
+				b.left(farmName, w)
+			}
 			return nil, err
 		}
 		// The victim would not go, and the reservation is gone with it: decide anew,
@@ -166,6 +169,14 @@ func (b *Broker) refuse(f *farm, w *waiter, now time.Time) error {
 	err := &RefusedError{Decision: w.last, Waited: now.Sub(w.since)}
 	b.record(audit.Record{Time: now, Event: audit.Refused, Farm: f.name, Identity: w.id, Decision: w.last, Took: err.Waited})
 	return err
+}
+
+// left records that w went away while its victim was being logged off.
+func (b *Broker) left(farmName string, w *waiter) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	b.record(audit.Record{Time: now, Event: audit.Left, Farm: farmName, Identity: w.id, Decision: w.last, Took: now.Sub(w.since)})
 }
 
 // roomMade waits until l's slot is free, if somebody is being logged off for it.

@@ -187,6 +187,9 @@ func TestLeavingDuringAnEviction(t *testing.T) {
 		bob := w.connect(named("bob")).expect("waiting")
 		alice.cancel()
 		alice.expect(context.Canceled.Error())
+		if w.count(audit.Left) != 1 {
+			t.Errorf("events %q", w.events())
+		}
 		time.Sleep(20 * time.Second)
 		bob.expect("waiting")
 		w.read()
