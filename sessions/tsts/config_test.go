@@ -84,10 +84,28 @@ func FuzzInformation(f *testing.F) {
 		if err == nil && s.State > sessions.StateInit {
 			t.Errorf("state %v", s.State)
 		}
+		parseRemoteAddress(b)
 		if list, err := parseLogonIDs(b, len(b)%5); err == nil && len(list) != len(b)%5 {
 			t.Errorf("%d of %d", len(list), len(b)%5)
 		}
 	})
+}
+
+func TestRemoteAddress(t *testing.T) {
+	pad := func(b ...byte) []byte { return append(b, make([]byte, 32-len(b))...) }
+	for want, b := range map[string][]byte{
+		"192.0.2.7":   pad(2, 0, 0, 0, 1, 2, 0, 0, 192, 0, 2, 7),
+		"2001:db8::7": pad(23, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7),
+		"192.0.2.8":   pad(23, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 8),
+		"invalid IP":  pad(2, 0),
+	} {
+		if got := parseRemoteAddress(b).String(); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	if parseRemoteAddress([]byte{2, 0, 0}).IsValid() || parseRemoteAddress(pad(17)).IsValid() {
+		t.Error("an address out of nothing")
+	}
 }
 
 // What an SMB server sends is looked at before the library reads it.

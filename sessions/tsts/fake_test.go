@@ -3,6 +3,7 @@ package tsts
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"net"
 	"sync"
 	"testing"
@@ -330,7 +331,7 @@ func (s legacyServer) WinStationEnumerate(ctx context.Context, r *icaapi.WinStat
 }
 
 func (s legacyServer) WinStationQueryInformation(ctx context.Context, r *icaapi.WinStationQueryInformationRequest) (*icaapi.WinStationQueryInformationResponse, error) {
-	code, err := s.f.called(ctx, "QueryInformation")
+	code, err := s.f.called(ctx, fmt.Sprint("QueryInformation", r.WinStationInformationClass))
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
 	w := s.f.find(int32(r.LogonID))
@@ -341,6 +342,10 @@ func (s legacyServer) WinStationQueryInformation(ctx context.Context, r *icaapi.
 		return &icaapi.WinStationQueryInformationResponse{Result: uint32(code)}, nil
 	case w == nil:
 		return &icaapi.WinStationQueryInformationResponse{Result: 0xC00A0015}, nil
+	case r.WinStationInformationClass == 29 && r.WinStationInformationLength >= 32:
+		b := append([]byte{2, 0, 0, 0, 0x3d, 0x0d, 0, 0, 10, 1, 2}, byte(w.id))
+		b = append(b, make([]byte, 32-len(b))...)
+		return &icaapi.WinStationQueryInformationResponse{Return: true, WinStationInformation: b, WinStationInformationLength: 32, ReturnLength: 32}, nil
 	case r.WinStationInformationClass != 8 || r.WinStationInformationLength < 1216:
 		return &icaapi.WinStationQueryInformationResponse{Result: 0xC0000023}, nil
 	}

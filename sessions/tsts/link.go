@@ -19,9 +19,10 @@ type link struct {
 	d   *dialer
 	log *zap.Logger
 
-	lsm    *lsm
-	legacy *legacy
-	old    bool // the host has no session manager to speak to, only the legacy interface
+	lsm     *lsm
+	legacy  *legacy
+	clients clients
+	old     bool // the host has no session manager to speak to, only the legacy interface
 }
 
 func (l *link) close() {
@@ -101,14 +102,21 @@ func (l *link) read(ctx context.Context) (*reading, error) {
 	if err := l.connect(ctx); err != nil {
 		return nil, err
 	}
+	var r *reading
+	var err error
 	if !l.old {
-		r, err := l.readLSM(ctx)
-		if !isMissing(err) {
-			return r, err
+		if r, err = l.readLSM(ctx); isMissing(err) {
+			l.setOld(err)
 		}
-		l.setOld(err)
 	}
-	return l.readLegacy(ctx)
+	if l.old {
+		r, err = l.readLegacy(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	l.clients.fill(ctx, l.legacy, r.sessions)
+	return r, nil
 }
 
 func (l *link) readLSM(ctx context.Context) (*reading, error) {

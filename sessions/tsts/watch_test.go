@@ -101,6 +101,9 @@ func TestReading(t *testing.T) {
 			if got := byID(t, r, 3); fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want) {
 				t.Errorf("got  %+v\nwant %+v", got, want)
 			}
+			if got := byID(t, r, 2).ClientAddr.String(); got != "10.1.2.2" {
+				t.Errorf("the client is %s", got)
+			}
 			if got := byID(t, r, 2); got.State != sessions.StateActive || got.Name != "RDP-Tcp#7" || !got.DisconnectedAt.IsZero() || got.Account.String() != `CONTOSO\Mary` {
 				t.Errorf("got %+v", got)
 			}
@@ -186,7 +189,7 @@ func TestSessionOnItsWay(t *testing.T) {
 func TestNoClock(t *testing.T) {
 	for name, edit := range map[string]func(*fakeHost){
 		"no legacy interface": func(f *fakeHost) { f.Interfaces = f.Interfaces[:3] },
-		"refused":             func(f *fakeHost) { f.codes["QueryInformation"] = 0xC0000022 },
+		"refused":             func(f *fakeHost) { f.codes["QueryInformation8"] = 0xC0000022 },
 		"nonsense":            func(f *fakeHost) { f.now = 5 },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -252,6 +255,30 @@ func TestPollBehindEvents(t *testing.T) {
 	w.until(t, func(r sessions.Report) bool { return len(r.Sessions) == 4 })
 	if binds, _, _ := f.Counts(); binds > 4 {
 		t.Errorf("%d connections: they are not kept", binds)
+	}
+}
+
+// Where a client comes from is asked once for each connection, and no more of a
+// host that does not tell.
+func TestClientAddresses(t *testing.T) {
+	f := newHost(t)
+	w := watch(t, f.driver(t))
+	for range 3 {
+		if r := w.next(t); byID(t, r, 2).ClientAddr.String() != "10.1.2.2" || byID(t, r, 3).ClientAddr.IsValid() {
+			t.Errorf("got %+v", r.Sessions)
+		}
+	}
+	if n := f.count("QueryInformation29"); n != 1 {
+		t.Errorf("asked %d times", n)
+	}
+	f.change(func(f *fakeHost) { f.find(2).name = "RDP-Tcp#8"; f.codes["QueryInformation29"] = 0xC0000003 })
+	for range 3 {
+		w.until(t, func(r sessions.Report) bool {
+			return byID(t, r, 2).Name == "RDP-Tcp#8" && !byID(t, r, 2).ClientAddr.IsValid()
+		})
+	}
+	if n := f.count("QueryInformation29"); n != 2 {
+		t.Errorf("asked %d times", n)
 	}
 }
 
