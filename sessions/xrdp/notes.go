@@ -102,7 +102,7 @@ func viewOf(r *reading, p process) view {
 		v.socket = r.sockets[d].stamp
 	}
 	v.session.ID = p.pid
-	v.session.Account = sessions.Account{User: v.user}
+	v.session.Account = sessions.ParseAccount(v.user) // directory services have DOM\user or user@dom
 	v.session.Incarnation = fmt.Sprintf("%s/%d/%d", r.boot, p.ticks, p.pid)
 	if names := r.programs[v.uid]; v.uid > 0 && names != nil {
 		v.session.Processes = slices.Sorted(slices.Values(names))
@@ -131,7 +131,7 @@ func stateOf(r *reading, v *view, n note, settle time.Duration) sessions.State {
 
 // next is the note after one more reading. known: there was one before.
 func (n note) next(r *reading, v view, known bool) note {
-	login := r.logins[v.process.pid]
+	login := cmp.Or(r.logins[v.process.pid], n.login) // logs get rotated away
 	switch v.session.State {
 	case sessions.StateActive:
 		n.connected, n.disconnectedAt = true, time.Time{}

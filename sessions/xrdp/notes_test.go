@@ -83,6 +83,9 @@ func TestStateAndDisconnectTime(t *testing.T) {
 		{"with channels it does not",
 			[]moment{{at: 5, connected: true}, {at: 10, socket: 7}, {at: 1000, socket: 7}},
 			[]seen{{active, 0}, {disc, 7}, {disc, 7}}},
+		{"the log is rotated away, and written again",
+			[]moment{{at: 5, connected: true, socket: 1, login: 1}, {at: 10, socket: 1, login: 1}, {at: 15, socket: 1}, {at: 100, socket: 1}, {at: 105, socket: 1, login: 102}},
+			[]seen{{active, 0}, {disc, 10.1}, {disc, 10.1}, {disc, 10.1}, {disc, 105.1}}},
 		{"goes while the reading is under way",
 			[]moment{{at: 5, connected: true}, {at: 10, socket: 10.05}, {at: 15, socket: 10.05}},
 			[]seen{{active, 0}, {disc, 10.05}, {disc, 10.05}}},
@@ -209,6 +212,21 @@ func TestRootIsNamed(t *testing.T) {
 	views, _ := judge(r, nil, 30*time.Second)
 	if s := views[0].session; s.Account.User != "root" || s.Processes != nil {
 		t.Errorf("%+v", s)
+	}
+}
+
+func TestDirectoryNames(t *testing.T) {
+	for name, want := range map[string]sessions.Account{
+		"alice":              {User: "alice"},
+		`CORP\alice`:         {Domain: "CORP", User: "alice"},
+		"alice@corp.example": {Domain: "corp.example", User: "alice"},
+	} {
+		r := moment{at: 600}.reading()
+		r.users[1000] = name
+		views, _ := judge(r, nil, 30*time.Second)
+		if v := views[0]; v.session.Account != want || v.user != name {
+			t.Errorf("%s: account %+v, name on the host %q", name, v.session.Account, v.user)
+		}
 	}
 }
 

@@ -143,6 +143,9 @@ func (r *reading) clock(kind, v string) (err error) {
 		r.now, err = epoch(v)
 	case "looked":
 		r.looked, err = epoch(v)
+		if r.looked.Nanosecond() == 0 { // cut to seconds: this must not be too early
+			r.looked = r.looked.Add(time.Second)
+		}
 	case "boot":
 		r.boot = v
 		if !isBootID(v) {

@@ -185,6 +185,14 @@ func TestEpoch(t *testing.T) {
 	}
 }
 
+// TestLookedIsNotTooEarly: on a host whose date knows no fractions.
+func TestLookedIsNotTooEarly(t *testing.T) {
+	lines := add("looked 1795402731.%N")(drop("looked")(capture(t, "0.9.21-xvnc-empty.txt")))
+	if r := mustParse(t, lines); !r.looked.Equal(time.Unix(1795402732, 0)) {
+		t.Errorf("looked %v", r.looked)
+	}
+}
+
 func TestIsUserName(t *testing.T) {
 	for _, ok := range []string{"alice", `CORP\alice smith`, "bob@corp.example", "müller", "a"} {
 		if !isUserName(ok) {

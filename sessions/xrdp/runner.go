@@ -58,7 +58,7 @@ func (c *clipped) Write(p []byte) (int, error) {
 }
 
 // maxComplaint is how much of a command's error output is kept, in bytes.
-const maxComplaint = 300
+const maxComplaint = 160
 
 // commandError is err with what the command complained about.
 func commandError(err error, stderr *clipped) error {

@@ -68,14 +68,25 @@ func answer(out []byte) ([]string, error) {
 // hostError is what a script says about itself: "KIND text".
 func hostError(msg string) error {
 	kind, text, _ := strings.Cut(msg, " ")
+	text = printable(cut(text, 100))
 	switch kind {
 	case "rights":
-		return fmt.Errorf("rights are missing: %s", cut(text, 200))
+		return fmt.Errorf("rights are missing: %s", text)
 	case "tools":
-		return fmt.Errorf("a tool is missing: %s", cut(text, 200))
+		return fmt.Errorf("a tool is missing: %s", text)
 	default:
-		return fmt.Errorf("the host cannot be read: %s", cut(text, 200))
+		return fmt.Errorf("the host cannot be read: %s", text)
 	}
+}
+
+// printable is s with everything but printable ASCII replaced.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, s)
 }
 
 // cut is the first n bytes of s.

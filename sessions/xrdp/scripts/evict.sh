@@ -30,7 +30,7 @@ ticks_of "$session" || refuse gone
 lives "$wm" "$wm_start" && [ "$parent" = "$session" ] || refuse ending
 uids=$(awk '$1 == "Uid:" { print $2, $3, $4 }' /proc/"$wm"/status 2>/dev/null)
 [ "$uids" = "$owner $owner $owner" ] || refuse user
-[ "$(id -nu "$owner" 2>/dev/null)" = "$user" ] || refuse user
+[ "$(user_name "$owner")" = "$user" ] || refuse user
 refuse_if_connected
 socket_now=$(chansrv_sockets "$sockets" | awk -v d="$display" '$1 == d { print $2, $3, $4 }')
 [ "$socket_now" = "$socket" ] || refuse used

@@ -42,6 +42,11 @@ lives() {
 	ticks_of "$1" && [ "$ticks" = "$2" ] && [ "$state" != Z ] && [ "$state" != X ]
 }
 
+# user_name UID prints the name of a user, local or of a directory service.
+user_name() {
+	{ getent passwd "$1" 2>/dev/null || cat /etc/passwd; } | awk -F: -v uid="$1" '$3 == uid { print $1; exit }'
+}
+
 # displays_in_use N... prints those of the X displays N that a client is connected
 # to: by an established TCP connection on port 5900+N (Xvnc), or a connected unix
 # stream named xrdp_display_N (Xorg); or whose channel server still has one, which

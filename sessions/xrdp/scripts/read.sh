@@ -99,7 +99,7 @@ found=$(printf '%s\n' "$table" | awk -v real="$real" '
 			;;
 		esac
 		;;
-	uid) echo "user $a $(id -nu "$a" 2>/dev/null)" ;;
+	uid) echo "user $a $(user_name "$a")" ;;
 	program) echo "program $a $b" ;;
 	*) echo "$kind $a" ;;
 	esac
