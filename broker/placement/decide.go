@@ -68,7 +68,7 @@ func (d *decider) survey() {
 		h := hostView{HostState: hs, limit: hs.Limit(), used: Used(d.view, hs)}
 		h.closed, h.noNew = d.availability(hs, h.limit)
 		if h.noNew == "" && d.ownLeaving(&h) {
-			h.noNew = "a session there that may be the caller's own is being logged off"
+			h.noNew = "the caller's own session there is being logged off"
 		}
 		d.hosts = append(d.hosts, h)
 	}

@@ -79,7 +79,7 @@ func TestTheOrder(t *testing.T) {
 		{"slot: nor one whose limit is not known", view(host("a", 0), host("b", 4, active(1, "x"))), nobody(), evicting(), "place b"},
 		{"slot: nor of another farm", view(with(host("a", 4), func(h *sessions.HostState) { h.Host.Farm = "school" }), host("b", 4, active(1, "x"))), nobody(), evicting(), "place b"},
 		{"slot: nor where the caller's own session is being logged off", leaving(view(host("a", 4, disc(1, "alice", hour)), host("b", 4, active(1, "x"), active(2, "y"))), "a", disc(1, "alice", hour)), named("alice"), evicting(), "place b"},
-		{"slot: nor where it may be the caller's own", leaving(view(host("a", 4, disc(1, "administrator", hour)), host("b", 4, active(1, "x"), active(2, "y"))), "a", disc(1, "administrator", hour)), prefix("administrator", "administrator2"), evicting(), "place b"},
+		{"slot: but where it only may be the caller's own", leaving(view(host("a", 4, disc(1, "administrator", hour)), host("b", 4, active(1, "x"), active(2, "y"))), "a", disc(1, "administrator", hour)), prefix("administrator", "administrator2"), evicting(), "place a"},
 		{"slot: but where one's own is stuck for good", untouchable(leaving(view(host("a", 4, disc(1, "alice", hour)), host("b", 4, active(1, "x"), active(2, "y"))), "a", disc(1, "alice", hour)), "a", disc(1, "alice", hour), "stuck"), named("alice"), evicting(), "place a"},
 
 		// 5. the slot of the stalest session

@@ -122,7 +122,7 @@ func (s situation) couldBeMine(a sessions.Account) bool {
 }
 
 func (s situation) mineIsLeaving(h *sessions.HostState) bool {
-	return slices.ContainsFunc(h.Report.Sessions, func(x sessions.Session) bool {
+	return len(s.id.Accounts) == 1 && slices.ContainsFunc(h.Report.Sessions, func(x sessions.Session) bool {
 		ref := sessions.RefOf(h.Host.Name, x)
 		return somebodys(x) && s.couldBeMine(x.Account) && s.isLeaving(ref) && s.view.Untouchable[ref] == ""
 	})

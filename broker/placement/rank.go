@@ -124,16 +124,21 @@ func (d *decider) leaving(h *hostView, s sessions.Session) bool {
 	return false
 }
 
-// ownLeaving reports whether a session that may be the caller's own is on its way
-// out on h: the host would put them back into it, and it would end under them. A
-// stuck one is no hindrance, or its user could never come back.
+// ownLeaving reports whether a session of the caller's is on its way out on h: the
+// host would put them back into it, and it would end under them. A stuck one is
+// no hindrance, or its user could never come back; nor is one that is only
+// perhaps the caller's, or a cookie that fits many would find every host shut.
 func (d *decider) ownLeaving(h *hostView) bool {
+	me, exact := d.id.Account()
+	if !exact {
+		return false
+	}
 	mine := func(ref sessions.Ref) bool {
 		if ref.Host != h.Host.Name || d.view.Untouchable[ref] != "" {
 			return false
 		}
 		s, there := d.view.Snapshot.Find(ref)
-		return there && s.HasUser() && d.id.CouldBe(s.Account)
+		return there && s.HasUser() && s.Account.Matches(me)
 	}
 	for ref, leaving := range d.view.Leaving {
 		if leaving && mine(ref) {
