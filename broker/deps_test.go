@@ -37,9 +37,10 @@ var arrows = map[string][]string{
 	"broker/metrics":           {"sessions", "broker/placement", "broker/audit"},
 	"broker/admin":             {"sessions", "broker/placement"},
 	"broker/daemon":            {"*"},
+	"broker/doctor":            {"sessions", "sessions/winrm", "sessions/xrdp", "broker/placement", "rdpproxy/reach"},
 	"broker/e2e":               {},
 	"broker/demo":              {"sessions", "sessions/simhost", "broker/audit", "broker/config", "broker/daemon", "broker/placement"},
-	"broker/cmd/rdpbroker":     {"broker/admin", "broker/config", "broker/daemon", "broker/demo", "rdpproxy/reach"},
+	"broker/cmd/rdpbroker":     {"broker/admin", "broker/config", "broker/daemon", "broker/demo", "broker/doctor", "rdpproxy/reach", "sessions"},
 	"broker/cmd/rdpprobe":      {"rdpproxy/probe"},
 
 	"rdpproxy/x224":            {},
