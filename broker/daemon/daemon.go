@@ -93,9 +93,7 @@ func New(cfg *config.Config, o Options) (*Daemon, error) {
 		})
 	}
 	d.evictors.Store(&d.drivers)
-	d.resolver.Store(identity.NewResolver(directory(cfg), identity.Memory{
-		Entries: cfg.Identity.RememberEntries, For: cfg.Identity.RememberFor,
-	}))
+	d.resolver.Store(identity.NewResolver(directory(cfg), memory(cfg)))
 	d.broker = broker.New(farms(cfg), broker.Deps{
 		Ledger:  new(ledger.Memory),
 		Evictor: d.evictor,

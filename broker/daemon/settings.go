@@ -32,3 +32,12 @@ func directory(cfg *config.Config) identity.Directory {
 		Trusted:     id.TrustedClients,
 	}
 }
+
+// memory is how much is remembered of client addresses.
+func memory(cfg *config.Config) identity.Memory {
+	m := identity.Memory{Entries: cfg.Identity.RememberEntries, For: cfg.Identity.RememberFor}
+	if m.Entries == 0 {
+		m.Entries = -1 // in broker.yaml 0 is none
+	}
+	return m
+}

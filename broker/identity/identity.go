@@ -76,7 +76,7 @@ func (d Directory) resolved() Directory {
 
 // Memory bounds what a Resolver remembers of addresses.
 type Memory struct {
-	// Entries is how many; 0 means 10,000.
+	// Entries is how many; 0 means 10,000, a negative number none.
 	Entries int
 	// For is how long since it was learned; 0 means 30 days.
 	For time.Duration
@@ -91,6 +91,7 @@ type Resolver struct {
 
 // memory is what several Resolvers share: who was last seen at an address.
 type memory struct {
+	off      bool // nothing is learned
 	byClient *expirable.LRU[netip.Addr, sessions.Account]
 	changes  atomic.Uint64 // counts what is new in byClient
 }
@@ -104,7 +105,10 @@ func NewResolver(dir Directory, mem Memory) *Resolver {
 	if mem.For == 0 {
 		mem.For = 30 * 24 * time.Hour
 	}
-	return &Resolver{dir: dir.resolved(), mem: &memory{byClient: expirable.NewLRU[netip.Addr, sessions.Account](mem.Entries, nil, mem.For)}}
+	return &Resolver{dir: dir.resolved(), mem: &memory{
+		off:      mem.Entries < 0,
+		byClient: expirable.NewLRU[netip.Addr, sessions.Account](max(1, mem.Entries), nil, mem.For),
+	}}
 }
 
 // WithDirectory is a Resolver over dir that shares r's memory; for a reload.
@@ -114,7 +118,7 @@ func (r *Resolver) WithDirectory(dir Directory) *Resolver {
 
 // Learn remembers that client turned out to be a.
 func (r *Resolver) Learn(client netip.Addr, a sessions.Account) {
-	if !client.IsValid() || a.IsZero() {
+	if !client.IsValid() || a.IsZero() || r.mem.off {
 		return
 	}
 	before, _ := r.mem.byClient.Peek(client.Unmap())
