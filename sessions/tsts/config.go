@@ -43,7 +43,7 @@ type Config struct {
 	Auth Auth
 	// KerberosConfig is the path of a krb5.conf; "" means /etc/krb5.conf.
 	KerberosConfig string
-	// Realm is the Kerberos realm; "" takes the domain of User.
+	// Realm is the Kerberos realm; "" takes the domain of User in upper case.
 	Realm string
 	// Keytab is the path of a keytab that replaces the password; Kerberos only.
 	Keytab string

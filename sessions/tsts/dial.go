@@ -6,14 +6,12 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strings"
 	"sync/atomic"
 
 	"github.com/oiweiwei/go-msrpc/dcerpc"
 	"github.com/oiweiwei/go-msrpc/ssp"
 	"github.com/oiweiwei/go-msrpc/ssp/credential"
 	"github.com/oiweiwei/go-msrpc/ssp/gssapi"
-	"github.com/oiweiwei/go-msrpc/ssp/krb5"
 	"github.com/oiweiwei/go-smb2.fork"
 
 	"github.com/rdpbroker/rdpbroker/sessions/tsts/internal/rpc"
@@ -60,9 +58,9 @@ func (d *dialer) open(ctx context.Context, pipe string, interfaces ...*dcerpc.Sy
 }
 
 func (d *dialer) connect(ctx context.Context, pipe, password string, interfaces []*dcerpc.SyntaxID) (*bound, error) {
-	auth := rpc.Auth{Mechanism: ssp.NTLM, Options: d.credential(password), TargetName: "host/" + d.t.host}
-	if d.t.Auth == Kerberos {
-		auth.Mechanism = ssp.KRB5
+	auth, err := d.auth(ctx, password)
+	if err != nil {
+		return nil, err
 	}
 	nc, err := (&net.Dialer{}).DialContext(ctx, "tcp", d.t.addr)
 	if err != nil {
@@ -82,28 +80,20 @@ func (d *dialer) connect(ctx context.Context, pipe, password string, interfaces 
 	return b, nil
 }
 
-// credential is the account in the form of the library.
-func (d *dialer) credential(password string) []gssapi.ContextOption {
-	var opts []credential.Option
-	if d.t.Realm != "" {
-		opts = append(opts, credential.Domain(d.t.Realm))
-	}
-	var c credential.Credential = credential.NewFromPassword(d.t.User, password, opts...)
-	if d.t.Keytab != "" {
-		c = credential.NewFromKeytabFile(d.t.User, d.t.Keytab, opts...)
-	}
-	all := []gssapi.ContextOption{gssapi.NewCredential("", nil, gssapi.InitiateOnly, c)}
+// auth is the account in the form of the library.
+func (d *dialer) auth(ctx context.Context, password string) (rpc.Auth, error) {
+	host, file := "host/"+d.t.host, "cifs/"+d.t.host
 	if d.t.Auth == Kerberos {
-		cfg := krb5.NewConfig()
-		if d.t.KerberosConfig != "" {
-			cfg.KRB5Config, cfg.KRB5ConfigPath = nil, d.t.KerberosConfig
-			if loaded, err := krb5.LoadKRB5Conf(d.t.KerberosConfig); err == nil {
-				cfg.KRB5Config = loaded
-			}
+		services := []string{host}
+		if !d.t.tcp {
+			services = append(services, file)
 		}
-		all = append(all, gssapi.WithMechanismConfig(cfg))
+		tickets, err := d.tickets(ctx, password, services...)
+		return rpc.Auth{Mechanism: ssp.KRB5, Options: tickets, TargetName: host}, err
 	}
-	return all
+	account := credential.NewFromPassword(d.t.User, password)
+	return rpc.Auth{Mechanism: ssp.NTLM, TargetName: host, Options: []gssapi.ContextOption{
+		gssapi.NewCredential("", nil, gssapi.InitiateOnly, account)}}, nil
 }
 
 // refusal turns the errors by which a logon is refused into an *AuthError.
@@ -115,11 +105,8 @@ func (d *dialer) refusal(err error) error {
 		}
 	}
 	if d.t.Auth == Kerberos {
-		// The library keeps no more of a KDC's error than its text.
-		for _, code := range []string{"KDC_ERR_PREAUTH_FAILED", "KDC_ERR_CLIENT_REVOKED", "KDC_ERR_C_PRINCIPAL_UNKNOWN", "KDC_ERR_KEY_EXPIRED"} {
-			if strings.Contains(err.Error(), code) {
-				return &AuthError{Addr: d.t.addr, Reason: "the KDC refuses " + d.t.User + ": " + code}
-			}
+		if code := kdcRefusal(err); code != "" {
+			return &AuthError{Addr: d.t.addr, Reason: "the KDC refuses " + d.t.User + ": " + code}
 		}
 	}
 	return err

@@ -14,7 +14,7 @@
 //     looked at: it wakes a reading, behind which stands the poll.
 //
 // Calls are authenticated by NTLM or Kerberos and always sealed
-// (RPC_C_AUTHN_LEVEL_PKT_PRIVACY); SMB messages are signed. There is no way to
+// (RPC_C_AUTHN_LEVEL_PKT_PRIVACY), and SMB messages signed. There is no way to
 // do with less. Answers count only if their signature is right, see internal/rpc.
 //
 // An account without the right to query a session does not see it, and is not
@@ -23,13 +23,21 @@
 // Query right on all sessions, and to evict also Logoff (Reset for the legacy
 // interface); a local administrator's token may be filtered over the network.
 //
-// # What no real host has confirmed
+// # What no Windows host has confirmed
 //
-// The tests speak to a server that runs the same library's server stubs over
-// ncacn_ip_tcp on loopback, with NTLM. Not tested against anything: SMB and its
-// pipes, Kerberos, which codes Windows returns for a session that is gone, whether
-// RpcWaitAsyncNotification answers as documented, whether RpcLogoff returns before
-// the logoff is through (either way is provided for). Windows Server 2003 offers
-// its pipes over SMB 1 only, which the library does not speak: such hosts cannot
-// be reached, though their interface is known here.
+// All of it. The tests speak to a server that is made of the same library's stubs,
+// over TCP with NTLM, over TCP with Kerberos tickets of an MIT KDC, and, with
+// NTLM, over the SMB sessions, signatures and pipes of a real Samba smbd. SMB with
+// Kerberos is not tested. Known from the specification and from other people's
+// tools only:
+//
+//   - which codes Windows returns (errors.go lists those that have been seen);
+//   - that RpcWaitAsyncNotification answers when something happens, as documented;
+//   - that the legacy interface of a recent host tells its time for session 0;
+//   - whether RpcLogoff returns before the logoff is through (either is provided for);
+//   - whether a fault in a sealed connection is itself sealed: if so, the
+//     connection is made anew.
+//
+// Windows Server 2003 offers its pipes over SMB 1 only, which the library does not
+// speak: such hosts cannot be reached, though their interface is known here.
 package tsts

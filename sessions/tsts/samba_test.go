@@ -81,14 +81,16 @@ func samba(t *testing.T, f *fakeHost, pipes ...string) string {
 		}
 	})
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
-	waitFor(t, func() bool {
-		c, err := net.Dial("tcp", addr)
-		if err == nil {
-			c.Close()
-		}
-		return err == nil
-	})
+	waitFor(t, func() bool { return listens(addr) })
 	return addr
+}
+
+func listens(addr string) bool {
+	c, err := net.Dial("tcp", addr)
+	if err == nil {
+		c.Close()
+	}
+	return err == nil
 }
 
 // smbUser is who smbd lets in: it wants its users to be the system's.

@@ -1,5 +1,5 @@
 // Package rpctest is a DCE/RPC server over TCP for tests: it authenticates by
-// NTLM, demands sealed requests and runs server stubs. Its packets are written by
+// NTLM or Kerberos, demands sealed requests and runs server stubs. Its packets are written by
 // hand from [C706] and [MS-RPCE], apart from those of package rpc, so that the two
 // check each other.
 package rpctest
@@ -19,6 +19,7 @@ import (
 	"github.com/oiweiwei/go-msrpc/ssp"
 	"github.com/oiweiwei/go-msrpc/ssp/credential"
 	"github.com/oiweiwei/go-msrpc/ssp/gssapi"
+	"github.com/oiweiwei/go-msrpc/ssp/krb5"
 	"github.com/oiweiwei/go-msrpc/ssp/ntlm"
 )
 
@@ -38,12 +39,17 @@ type Interface struct {
 type Server struct {
 	// User and Password are the only account.
 	User, Password string
+	// Keytab is the path of the keytab of a server that takes Kerberos instead.
+	Keytab string
 	// Interfaces are those it offers.
 	Interfaces []Interface
 	// Fragment is the most that it takes and sends in one packet; 0 means 4280.
 	Fragment int
 	// Mangle may replace each packet that goes out; nil ends the connection.
 	Mangle func(kind byte, pkt []byte) []byte
+
+	// Logf is told why a connection was ended; nil: nobody is.
+	Logf func(format string, args ...any)
 
 	mu      sync.Mutex
 	conns   map[net.Conn]bool
@@ -123,6 +129,7 @@ type conn struct {
 	sec      context.Context
 	bound    map[uint16]*Interface // by presentation context
 	maxSend  int
+	authType byte
 	verified bool // the logon was accepted
 	stub     []byte
 }
@@ -131,13 +138,10 @@ func (s *Server) serve(ctx context.Context, nc net.Conn) {
 	// A call that waits for something ends when its client has gone: reading goes on meanwhile.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	db := credential.NewLocalDatabase()
-	db.Add(credential.NewFromPassword(s.User, s.Password))
-	c := &conn{s: s, c: nc, maxSend: 4280, bound: map[uint16]*Interface{}}
-	c.sec = gssapi.NewSecurityContext(context.Background(), ssp.NTLM,
-		gssapi.WithMechanismType(ssp.MechanismTypeNTLM),
-		gssapi.WithMechanismConfig(&ntlm.Config{RequestMIC: true, NetBIOSComputerName: "HOST", NetBIOSDomainName: "CONTOSO"}),
-		gssapi.WithCredentialDatabase(gssapi.NewCredentialDatabase(db)))
+	c := &conn{s: s, c: nc, maxSend: 4280, bound: map[uint16]*Interface{}, authType: ntlmAuth, sec: s.ntlm()}
+	if s.Keytab != "" {
+		c.authType, c.sec = kerberosAuth, s.kerberos()
+	}
 	packets := make(chan []byte)
 	var reader sync.WaitGroup
 	defer reader.Wait()
@@ -159,9 +163,34 @@ func (s *Server) serve(ctx context.Context, nc net.Conn) {
 	})
 	for pkt := range packets {
 		if err := c.handle(ctx, pkt); err != nil {
+			if s.Logf != nil {
+				s.Logf("rpctest: %v", err)
+			}
 			return
 		}
 	}
+}
+
+// Authentication types.
+const (
+	ntlmAuth     = 0x0A
+	kerberosAuth = 0x10
+)
+
+func (s *Server) ntlm() context.Context {
+	db := credential.NewLocalDatabase()
+	db.Add(credential.NewFromPassword(s.User, s.Password))
+	return gssapi.NewSecurityContext(context.Background(), ssp.NTLM,
+		gssapi.WithMechanismType(ssp.MechanismTypeNTLM),
+		gssapi.WithMechanismConfig(&ntlm.Config{RequestMIC: true, NetBIOSComputerName: "HOST", NetBIOSDomainName: "CONTOSO"}),
+		gssapi.WithCredentialDatabase(gssapi.NewCredentialDatabase(db)))
+}
+
+func (s *Server) kerberos() context.Context {
+	return gssapi.NewSecurityContext(context.Background(), ssp.KRB5,
+		gssapi.WithMechanismType(ssp.MechanismTypeKRB5),
+		gssapi.WithMechanismConfig(&krb5.Config{DCEStyle: true, DisablePACDecoding: true}),
+		gssapi.NewCredential("", nil, gssapi.InitiateAndAccept, credential.NewFromKeytabFile("host", s.Keytab)))
 }
 
 func read(r io.Reader) ([]byte, error) {
@@ -184,7 +213,7 @@ func (c *conn) handle(ctx context.Context, pkt []byte) error {
 		return errors.New("a packet without authentication")
 	}
 	trailer := pkt[len(pkt)-authLen-8:]
-	if trailer[0] != 10 || trailer[1] != 6 {
+	if trailer[0] != c.authType || trailer[1] != 6 {
 		return fmt.Errorf("authentication type %d, level %d", trailer[0], trailer[1])
 	}
 	switch pkt[2] {
@@ -296,7 +325,8 @@ func (c *conn) request(ctx context.Context, pkt, trailer []byte) error {
 }
 
 func (c *conn) respond(callID uint32, pctx uint16, stub []byte) error {
-	room := (c.maxSend - 24 - 8 - 16) &^ 15
+	size := -gssapi.WrapSizeLimit(c.sec, 0, gssapi.WithRequest(gssapi.Confidentiality|gssapi.Integrity))
+	room := (c.maxSend - 24 - 8 - size) &^ 15
 	for first := true; first || len(stub) > 0; first = false {
 		part := stub[:min(room, len(stub))]
 		stub = stub[len(part):]
@@ -315,15 +345,15 @@ func (c *conn) respond(callID uint32, pctx uint16, stub []byte) error {
 		pad := (16 - len(part)%16) % 16
 		b = append(b, make([]byte, pad)...)
 		end := len(b)
-		b = append(b, 10, 6, byte(pad), 0, 1, 0, 0, 0)
-		b = append(b, make([]byte, 16)...)
-		lengths(b, 16)
+		b = append(b, c.authType, 6, byte(pad), 0, 1, 0, 0, 0)
+		b = append(b, make([]byte, size)...)
+		lengths(b, size)
 		out, err := gssapi.WrapEx(c.sec, &gssapi.MessageTokenEx{Payloads: parts(b, end)})
 		if err != nil {
 			return err
 		}
 		copy(b[end+8:], out.Signature)
-		if err := c.write(Response, b, 16); err != nil {
+		if err := c.write(Response, b, size); err != nil {
 			return err
 		}
 	}
