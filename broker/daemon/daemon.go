@@ -53,7 +53,9 @@ type Daemon struct {
 	metrics   *metrics.Metrics
 	audit     *audit.Writer // nil: no file
 	recent    *audit.Ring
-	evictors  atomic.Pointer[map[string]driven]
+	evictors  atomic.Pointer[map[string]driven] // drivers, to be read without mu
+
+	started *config.Config // what New was given; of it stays what only a restart changes
 
 	// mu guards what a reload changes.
 	mu      sync.Mutex
@@ -71,7 +73,7 @@ func New(cfg *config.Config, o Options) (*Daemon, error) {
 		o.Log = zap.NewNop()
 	}
 	d := &Daemon{
-		opts: o, log: o.Log, cfg: cfg,
+		opts: o, log: o.Log, started: cfg, cfg: cfg,
 		registry: prometheus.NewRegistry(), recent: audit.NewRing(recentRecords),
 		farmOf: map[string]string{},
 	}
@@ -79,10 +81,12 @@ func New(cfg *config.Config, o Options) (*Daemon, error) {
 	d.metrics.Version(o.Version)
 	d.metrics.Watch(d.metricsState)
 
-	var err error
-	if d.drivers, err = drivers(cfg, nil, d.log); err != nil {
+	made, err := drivers(cfg, nil, d.log)
+	if err != nil {
 		return nil, err
 	}
+	d.drivers = made
+	d.evictors.Store(&made)
 	if cfg.AuditFile != "" {
 		if d.audit, err = audit.Open(cfg.AuditFile, d.log); err != nil {
 			return nil, fmt.Errorf("audit.file: %w", errors.Join(err, closeAll(d.drivers, nil)))
@@ -92,7 +96,6 @@ func New(cfg *config.Config, o Options) (*Daemon, error) {
 			return s.Dropped, s.Failed
 		})
 	}
-	d.evictors.Store(&d.drivers)
 	d.resolver.Store(identity.NewResolver(directory(cfg), memory(cfg)))
 	d.broker = broker.New(farms(cfg), broker.Deps{
 		Ledger:  new(ledger.Memory),

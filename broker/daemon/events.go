@@ -50,8 +50,10 @@ func (d *Daemon) logRecord(r audit.Record) {
 		d.log.Info("logging off", fields...)
 	case audit.Evicted:
 		d.log.Info("logged off", fields...)
-	case audit.EvictionRefused, audit.EvictionFailed:
+	case audit.EvictionRefused:
 		d.log.Warn("not logged off", append(fields, zap.String("error", r.Error))...)
+	case audit.EvictionFailed:
+		d.log.Warn("it is not known whether a session was logged off", append(fields, zap.String("error", r.Error))...)
 	case audit.EvictionStuck:
 		d.log.Error("a session does not log off; its slot stays taken", append(fields, zap.String("error", r.Error))...)
 	case audit.Refused:

@@ -51,6 +51,7 @@ func (d *Daemon) reload(next *config.Config) error {
 	d.resolver.Store(d.resolver.Load().WithDirectory(directory(next)))
 	d.broker.SetConfig(farms(next))
 	d.inventory.Apply(entries(next, made))
+	d.retry()
 	d.proxy.Reload(proxyConfig(next))
 	d.prepareMetrics(next)
 	d.cfg = next
@@ -60,12 +61,24 @@ func (d *Daemon) reload(next *config.Config) error {
 	return nil
 }
 
+// retry asks anew after hosts that could not be read: what is wrong may have been
+// mended where it does not show in the configuration, such as a refused password
+// in its file. A driver that knows better than to ask says so at once.
+func (d *Daemon) retry() {
+	for _, h := range d.Snapshot().Hosts {
+		if h.Problem != "" {
+			d.inventory.Retry(h.Host.Name)
+		}
+	}
+}
+
 func closeOnFailure(err error, made, old map[string]driven) error {
 	_ = closeAll(made, old) // err is the one to tell
 	return err
 }
 
-// needRestart names the keys whose change only a restart brings into effect.
+// needRestart names the keys that are not as they were at the start, and that
+// only a restart brings into effect.
 func (d *Daemon) needRestart(next *config.Config) {
 	// Whether a listener wants PROXY headers is fixed; from whom, is not.
 	type listener struct {
@@ -82,11 +95,11 @@ func (d *Daemon) needRestart(next *config.Config) {
 		key      string
 		was, now any
 	}{
-		{"listen", listeners(d.cfg), listeners(next)},
-		{"admin", d.cfg.Admin, next.Admin},
-		{"log", d.cfg.Log, next.Log},
-		{"audit.file", d.cfg.AuditFile, next.AuditFile},
-		{"identity.remember", []any{d.cfg.Identity.RememberEntries, d.cfg.Identity.RememberFor}, []any{next.Identity.RememberEntries, next.Identity.RememberFor}},
+		{"listen", listeners(d.started), listeners(next)},
+		{"admin", d.started.Admin, next.Admin},
+		{"log", d.started.Log, next.Log},
+		{"audit.file", d.started.AuditFile, next.AuditFile},
+		{"identity.remember", []any{d.started.Identity.RememberEntries, d.started.Identity.RememberFor}, []any{next.Identity.RememberEntries, next.Identity.RememberFor}},
 	} {
 		if !reflect.DeepEqual(k.was, k.now) {
 			d.log.Warn("a changed key needs a restart to take effect", zap.String("key", k.key))
