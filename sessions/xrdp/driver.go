@@ -125,7 +125,7 @@ func (d *Driver) read(ctx context.Context, h sessions.Host) (sessions.Report, []
 	case <-ctx.Done():
 		return sessions.Report{}, nil, ctx.Err()
 	}
-	report := sessions.Report{ReadAt: time.Now(), Source: "xrdp", CountsDisconnected: sessions.Yes}
+	report := sessions.Report{ReadAt: time.Now(), Source: "xrdp", CountsDisconnected: sessions.Yes, CountsSource: "xrdp counts every session"}
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.Timeout)
 	defer cancel()
 	lines, err := runScript(ctx, d.cfg.Runner, readScript, d.cfg.SesmanINI, d.cfg.SesmanLog, d.cfg.SocketDir)
@@ -140,11 +140,14 @@ func (d *Driver) read(ctx context.Context, h sessions.Host) (sessions.Report, []
 	defer d.mu.Unlock()
 	var views []view
 	views, d.notes = judge(r, d.notes, d.cfg.Settle)
-	d.tell(h, r.warnings(h.Slots))
 	for _, v := range views {
 		report.Sessions = append(report.Sessions, v.session)
 	}
-	report.HostTime, report.Limit = r.now, r.limit
+	report.HostTime, report.OS, report.Warnings = r.now, r.os, r.warnings(h.Slots)
+	if report.Limit = r.limit; r.limit > 0 {
+		report.LimitSource = "MaxSessions in " + d.cfg.SesmanINI
+	}
+	d.tell(h, report.Warnings)
 	return report, views, nil
 }
 

@@ -78,8 +78,8 @@ func TestWatchPolls(t *testing.T) {
 		go func() { done <- d.Watch(ctx, testHost, func(r sessions.Report) { reports <- r }) }()
 
 		synctest.Wait()
-		if r := <-reports; len(r.Sessions) != 2 || r.Limit != 10 || r.Source != "xrdp" || r.CountsDisconnected != sessions.Yes ||
-			r.Draining || r.HostTime.Unix() != 1795401036 && r.HostTime.IsZero() || !r.ReadAt.Equal(time.Now()) {
+		if r := <-reports; len(r.Sessions) != 2 || r.Limit != 10 || r.LimitSource != "MaxSessions in /etc/xrdp/sesman.ini" || r.Source != "xrdp" ||
+			r.CountsDisconnected != sessions.Yes || r.CountsSource == "" || r.Draining || r.NoEvict != "" || r.HostTime.Year() != 2026 || !r.ReadAt.Equal(time.Now()) {
 			t.Errorf("%+v", r)
 		}
 		time.Sleep(11 * time.Second)
@@ -143,7 +143,7 @@ func TestWarningsAreToldOnce(t *testing.T) {
 		{"setting killdisconnected false", "setting killdisconnected true", "KillDisconnected", 10},
 		{"setting disconnectedtimelimit 0", "setting disconnectedtimelimit 600", "after 600 s", 10},
 		{"setting idletimelimit 0", "setting idletimelimit 900", "disconnects idle sessions", 10},
-		{"sesman 51", "sesman 51\norphan 77", "earlier xrdp-sesman", 10},
+		{"uptime ", "orphan 77\nuptime ", "earlier xrdp-sesman", 10},
 	} {
 		core, logs := observer.New(zap.WarnLevel)
 		lines := strings.Replace(strings.Join(capture(t, "0.9.21-xvnc-empty.txt"), "\n"), tc.from, tc.to, 1)
@@ -152,8 +152,9 @@ func TestWarningsAreToldOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 {
-			if r, _, err := d.read(t.Context(), testHost); err != nil || r.Limit != tc.limit {
-				t.Errorf("%s: limit %d, %v", tc.to, r.Limit, err)
+			r, _, err := d.read(t.Context(), testHost)
+			if err != nil || r.Limit != tc.limit || len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], tc.want) {
+				t.Errorf("%s: limit %d, warnings %q, %v", tc.to, r.Limit, r.Warnings, err)
 			}
 		}
 		if got := logs.TakeAll(); len(got) != 1 || !strings.Contains(got[0].Message, tc.want) {
@@ -267,7 +268,7 @@ func TestEvictAsksOnlyWhenItFits(t *testing.T) {
 		"no account":              func(s *sessions.Session) { s.Account = sessions.Account{} },
 		"another disconnect time": func(s *sessions.Session) { s.DisconnectedAt = s.DisconnectedAt.Add(1) },
 		"no disconnect time":      func(s *sessions.Session) { s.DisconnectedAt = time.Time{} },
-		"a connected session":     func(s *sessions.Session) { s.ID, s.Account.User = 2022, "rbaccountant1" },
+		"a connected session":     func(s *sessions.Session) { s.ID, s.Account.User = 2583, "rbaccountant1" },
 	} {
 		v := victim
 		change(&v)

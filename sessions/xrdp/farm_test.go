@@ -2,6 +2,7 @@ package xrdp
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -67,6 +68,26 @@ func (f *farm) await(ctx context.Context, t *testing.T, user string, want sessio
 	}
 }
 
+// busy lets the user's programs compute, and wants to see that.
+func busy(ctx context.Context, t *testing.T, f *farm, s sessions.Session) {
+	t.Helper()
+	cmd := f.Command(ctx, "setpriv", "--reuid", s.Account.User, "--clear-groups", "sh", "-c", "while :; do :; done")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer f.Exec("pkill", "-f", "while :; do :; done")
+	for {
+		now := f.await(ctx, t, s.Account.User, s.State)
+		if now.CPUTime > s.CPUTime+5 && slices.Contains(now.Processes, "sh") {
+			return
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("CPU time %d, then %d, programs %v", s.CPUTime, now.CPUTime, now.Processes)
+		}
+	}
+}
+
 func deadline(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
@@ -97,6 +118,7 @@ func TestFarmSessionLife(t *testing.T) {
 			// Long enough for the channel server's first socket to be told from the next.
 			time.Sleep(time.Until(on.LogonAt.Add(listenSlack + 2*time.Second)))
 			f.read(ctx, t)
+			busy(ctx, t, f, on)
 			before := time.Now()
 			client.Disconnect()
 			off := f.await(ctx, t, "rbaccountant1", sessions.StateDisconnected)

@@ -106,6 +106,7 @@ func viewOf(r *reading, p process) view {
 	v.session.Incarnation = fmt.Sprintf("%s/%d/%d", r.boot, p.ticks, p.pid)
 	if names := r.programs[v.uid]; v.uid > 0 && names != nil {
 		v.session.Processes = slices.Sorted(slices.Values(names))
+		v.session.CPUTime = r.cpu[v.uid]
 	}
 	return v
 }

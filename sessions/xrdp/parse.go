@@ -12,14 +12,15 @@ import (
 
 // reading is what read.sh printed, understood line by line but not judged.
 type reading struct {
-	now    time.Time         // the host's clock when the reading began
-	looked time.Time         // the host's clock after it had looked for clients
-	uptime time.Duration     // since boot
-	hz     int               // clock ticks per second
-	boot   string            // boot ID
-	booted time.Time         // to the second, by the host's clock
-	limit  int               // MaxSessions; 0 means that none is set
-	ini    map[string]string // other settings of [Sessions] in sesman.ini, in lower case
+	now    time.Time     // the host's clock when the reading began
+	looked time.Time     // the host's clock after it had looked for clients
+	uptime time.Duration // since boot
+	hz     int           // clock ticks per second
+	boot   string        // boot ID
+	booted time.Time     // to the second, by the host's clock
+	limit  int           // MaxSessions; 0 means that none is set
+	os     string
+	ini    map[string]string // settings of [Sessions] in sesman.ini, in lower case
 	sesman []int             // process IDs of running session managers
 	orphan []int             // sessions of a session manager that has gone
 
@@ -28,6 +29,7 @@ type reading struct {
 	display  map[int]int       // by X server
 	users    map[int]string    // by uid
 	programs map[int][]string  // by uid
+	cpu      map[int]int64     // clock ticks used, by uid
 	inUse    map[int]bool      // displays that a client is connected to
 	sockets  map[int]socket    // by display
 	logins   map[int]string    // by session: sesman's stamp of the last connect
@@ -60,7 +62,7 @@ const (
 // kind that it does not know are an error: the script comes from this package.
 func parseReading(lines []string) (*reading, error) {
 	r := &reading{
-		ini: map[string]string{}, children: map[int][]process{}, display: map[int]int{}, users: map[int]string{}, programs: map[int][]string{},
+		ini: map[string]string{}, children: map[int][]process{}, display: map[int]int{}, users: map[int]string{}, programs: map[int][]string{}, cpu: map[int]int64{},
 		inUse: map[int]bool{}, sockets: map[int]socket{}, logins: map[int]string{},
 	}
 	if len(lines) == 0 || lines[len(lines)-1] != "end" {
@@ -97,7 +99,7 @@ var (
 // arity is how many fields follow the kind of a line; user may hold spaces.
 var arity = map[string]int{
 	"now": 1, "looked": 1, "boot": 1, "uptime": 1, "hz": 1, "btime": 1, "setting": 2, "sesman": 1, "orphan": 1, "session": 2,
-	"child": 5, "display": 2, "user": 2, "program": 2, "in-use": 1, "socket": 4, "login": 2,
+	"child": 5, "display": 2, "user": 2, "program": 2, "cpu": 2, "os": 1, "in-use": 1, "socket": 4, "login": 2,
 }
 
 func (r *reading) line(l string) error {
@@ -113,6 +115,9 @@ func (r *reading) line(l string) error {
 	switch kind {
 	case "now", "looked", "boot", "uptime", "hz", "btime":
 		return r.clock(kind, f[0])
+	case "os":
+		r.os = printable(f[0])
+		return nil
 	case "setting":
 		if len(r.ini) == maxSettings {
 			return errMany
@@ -227,6 +232,10 @@ func (r *reading) fact(kind string, f []string) error {
 		if len(r.programs[n]) < maxPrograms && !slices.Contains(r.programs[n], f[1]) {
 			r.programs[n] = append(r.programs[n], f[1])
 		}
+	case "cpu":
+		ticks, err := strconv.ParseInt(f[1], 10, 64)
+		r.cpu[n] = max(0, ticks)
+		return err
 	case "in-use":
 		r.inUse[n] = true
 	case "socket":

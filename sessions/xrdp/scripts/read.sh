@@ -13,6 +13,8 @@ echo "uptime $uptime"
 echo "hz $(getconf CLK_TCK 2>/dev/null || echo 100)"
 awk '$1 == "btime" { print }' /proc/stat
 
+awk -F= '$1 == "PRETTY_NAME" { gsub(/[^A-Za-z0-9 ().\/_+-]/, "", $2); print "os", substr($2, 1, 64) }' /etc/os-release 2>/dev/null
+
 # Settings of the session manager, of which the last one counts.
 if [ -r "$ini" ]; then
 	awk '
@@ -106,6 +108,24 @@ found=$(printf '%s\n' "$table" | awk -v real="$real" '
 done)
 printf '%s\n' "$found"
 
+# What the users' processes have computed, in clock ticks; without those that every
+# session has and that work for the client.
+owned=$(printf '%s\n' "$table" | awk -v uids="$(printf '%s\n' "$found" | awk '$1 == "user" { printf " %s ", $2 }')" '
+	index(uids, " " $3 " ") && $5 !~ /^X/ && $5 != "xrdp-chansrv" { print $1, $3 }')
+if [ -n "$owned" ]; then
+	{
+		printf '%s\n' "$owned"
+		# shellcheck disable=SC2046
+		cat $(printf '%s\n' "$owned" | sed 's|\([0-9]*\).*|/proc/\1/stat|') 2>/dev/null
+	} | awk '
+		NF == 2 && !stats { owner[$1] = $2; next }
+		{ stats = 1 }
+		($1 in owner) && match($0, /.*\) /) {
+			if (split(substr($0, RLENGTH + 1), f, " ") > 13) cpu[owner[$1]] += f[12] + f[13]
+		}
+		END { for (uid in cpu) printf "cpu %d %.0f\n", uid, cpu[uid] }'
+fi
+
 displays=$(printf '%s\n' "$found" | awk '$1 == "display" { print $3 }')
 # shellcheck disable=SC2086
 displays_in_use $displays | sed 's/^/in-use /'
@@ -120,9 +140,10 @@ if [ -r "$log" ]; then
 			pid = substr($0, i + length(word)); sub(/[^0-9].*/, "", pid)
 			return pid
 		}
+		# Only where the message begins: names that people type are in there, too.
 		{ pid = "" }
-		/\+\+ reconnected session:/ || /Starting session:/ { pid = pid_after("session_pid ") }
-		/starting xrdp-sesexec with pid/ { pid = pid_after("with pid ") } # 0.10
+		/^\[[^]]*\] (\[[^]]*\] )*(\+\+ reconnected session:|Starting session:)/ { pid = pid_after("session_pid ") }
+		/^\[[^]]*\] (\[[^]]*\] )*starting xrdp-sesexec with pid/ { pid = pid_after("with pid ") } # 0.10
 		pid != "" {
 			stamp = substr($1, 2); sub(/\].*/, "", stamp)
 			if (stamp ~ /^[0-9T:.+-]+$/) last[pid] = stamp
