@@ -21,7 +21,7 @@ var arrows = map[string][]string{
 	"sessions":           {},
 	"sessions/inventory": {"sessions"},
 	"sessions/wintext":   {"sessions"},
-	"sessions/winrm":     {"sessions", "sessions/wintext"},
+	"sessions/winrm":     {"sessions", "sessions/wintext", "sessions/winagent"},
 	"sessions/xrdp":      {"sessions"},
 	"sessions/winagent":  {"sessions"},
 	"sessions/tsts":      {"sessions"},

@@ -85,14 +85,15 @@ func (l *link) explain(err error, stderr string) error {
 	if !errors.Is(err, errEnded) || l.hello != nil {
 		return err
 	}
-	switch code := l.proc.ExitCode(); code {
-	case 9009: // cmd.exe: "is not recognized as an internal or external command"
+	code := l.proc.ExitCode()
+	switch {
+	case (code == 1 || code == 9009) && strings.Contains(stderr, "powershell.exe"):
+		// cmd.exe names what is not recognized as a command, in its own language.
 		return &UnusableError{Why: "PowerShell is missing", Detail: excerpt(stderr)}
-	case 5:
+	case code == 5:
 		return &UnusableError{Why: "its standard input is refused", Detail: excerpt(stderr)}
-	default:
-		return fmt.Errorf("the agent ended at its start with exit code %d: %q", code, excerpt(stderr))
 	}
+	return fmt.Errorf("the agent ended at its start with exit code %d: %q", code, excerpt(stderr))
 }
 
 func (l *link) read(ctx context.Context, lines chan<- *line) error {

@@ -81,7 +81,7 @@ func TestAgentsThatEndTheirRun(t *testing.T) {
 		}, "the agent cannot run: constrained language mode (ConstrainedLanguage)", true},
 		{"does not compile", Config{}, 4, func(p *scripted, _ string) { p.say(`{"t":"cannot","why":"compile","base64":"Y3NjLmV4ZQ=="}`) },
 			"the agent cannot run: it could not be compiled on the host (csc.exe)", true},
-		{"no PowerShell", Config{}, 9009, func(p *scripted, _ string) {
+		{"no PowerShell", Config{}, 1, func(p *scripted, _ string) {
 			fmt.Fprint(p.err, "'powershell.exe' is not recognized\r\nas an internal or external command")
 			p.end()
 		}, "PowerShell is missing ('powershell.exe' is not recognized as", true},

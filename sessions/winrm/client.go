@@ -12,12 +12,12 @@ import (
 )
 
 // client posts messages to one endpoint. It may be used by several goroutines;
-// it keeps one authenticated connection between their requests.
+// it keeps up to two authenticated connections between their requests.
 type client struct {
 	target *target
 	gate   *gate
 	log    *zap.Logger
-	idle   chan *conn // at most one
+	idle   chan *conn // at most two: one waits for output, the other sends
 	closed atomic.Bool
 	// operation is the OperationTimeout of messages, and wait how long we wait
 	// for the answer to one: longer, so that no answer is lost.
@@ -32,7 +32,7 @@ const maxOperation = 20 * time.Second
 
 func newClient(t *target, g *gate, log *zap.Logger) *client {
 	operation := min(t.timeout, maxOperation)
-	return &client{target: t, gate: g, log: log, idle: make(chan *conn, 1), operation: operation, wait: operation + grace}
+	return &client{target: t, gate: g, log: log, idle: make(chan *conn, 2), operation: operation, wait: operation + grace}
 }
 
 // post sends a message and reads its answer. With again the message may reach
@@ -155,9 +155,12 @@ func (c *client) close() {
 }
 
 func (c *client) drop() {
-	select {
-	case cn := <-c.idle:
-		cn.close()
-	default:
+	for {
+		select {
+		case cn := <-c.idle:
+			cn.close()
+		default:
+			return
+		}
 	}
 }

@@ -45,14 +45,33 @@ type Config struct {
 	Poll time.Duration
 	// Timeout is how long one command on the host may take; 0 means DefaultTimeout.
 	Timeout time.Duration
-	// TextEviction allows Evict. Off, readings cannot be used to choose a
-	// victim: whoever decides by text should have decided to.
+	// Mode is how sessions are read and ended; "" means ModeText.
+	Mode Mode
+	// Processes is how often an agent reads the processes of all sessions as
+	// well; 0 never.
+	Processes time.Duration
+	// TextEviction allows Evict where sessions are read by text. Off, such
+	// readings cannot be used to choose a victim: whoever decides by text should
+	// have decided to. An agent may always evict.
 	TextEviction bool
 	// Dial makes the TCP connections to the host, in place of net.Dialer: for a
 	// way around firewalls, or a network in memory. It must end when ctx does. Nil
 	// means net.Dialer.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
+
+// Mode is how the sessions of a host are read and ended.
+type Mode string
+
+// The modes.
+const (
+	// ModeAuto runs an agent, and uses the text tools where the host cannot.
+	ModeAuto Mode = "auto"
+	// ModeAgent runs an agent on the host, or fails.
+	ModeAgent Mode = "agent"
+	// ModeText runs quser, qwinsta and logoff.
+	ModeText Mode = "text"
+)
 
 // target is a checked Config.
 type target struct {
@@ -84,7 +103,9 @@ func (c Config) check() (*target, error) {
 		return nil, errors.New("basic authentication would send the password in clear over plain HTTP")
 	case c.PlainHTTP && (c.CA != nil || c.ServerName != ""):
 		return nil, errors.New("a CA or server name has no meaning over plain HTTP")
-	case c.Poll < 0 || c.Timeout < 0:
+	case c.Mode != "" && c.Mode != ModeAuto && c.Mode != ModeAgent && c.Mode != ModeText:
+		return nil, fmt.Errorf("mode %q is not auto, agent or text", c.Mode)
+	case c.Poll < 0 || c.Timeout < 0 || c.Processes < 0:
 		return nil, errors.New("a negative duration")
 	}
 	t := &target{

@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/rdpbroker/rdpbroker/sessions"
+	"github.com/rdpbroker/rdpbroker/sessions/winagent"
 )
 
 // Driver reads one Windows host and logs sessions off it. It holds no
@@ -19,8 +20,9 @@ type Driver struct {
 	refresh chan struct{}
 }
 
-// channel is a way to learn about a host's sessions and to end them. textChannel
-// is one that asks again and again.
+// channel is a way to learn about a host's sessions and to end them: liveChannel
+// by an agent on the host, textChannel by asking again and again, autoChannel by
+// what the host can do.
 type channel interface {
 	// watch publishes reports until ctx ends or the host is lost. A value on
 	// refresh asks for a report now.
@@ -39,16 +41,25 @@ func New(cfg Config, log *zap.Logger) (*Driver, error) {
 		return nil, fmt.Errorf("winrm: %w", err)
 	}
 	c := newClient(t, &gate{now: time.Now}, log)
-	return &Driver{
-		client:  c,
-		channel: &textChannel{run: c.run, poll: t.poll, allowEvict: t.allowEvict, settle: settleTime},
-		refresh: make(chan struct{}, 1),
-	}, nil
+	log = log.With(zap.String("endpoint", t.addr))
+	d := &Driver{client: c, refresh: make(chan struct{}, 1)}
+	text := &textChannel{run: c.run, poll: t.poll, allowEvict: t.allowEvict, settle: settleTime}
+	live := newLiveChannel(c, winagent.Config{Processes: cfg.Processes}, log)
+	switch cfg.Mode {
+	case ModeAgent:
+		d.channel = live
+	case ModeAuto:
+		d.channel = &autoChannel{live: live, text: text, log: log, textFor: textFor}
+	default:
+		d.channel = text
+	}
+	return d, nil
 }
 
-// Watch publishes a reading at once and then every Config.Poll or Refresh. It
-// returns with the first error or with ctx's, after it has tried for up to three
-// seconds to delete the remote shell that was in use. An *AuthError must not be answered
+// Watch publishes a reading at once and then, from an agent, on every change and
+// every 15 s; by text every Config.Poll or Refresh. It returns with the first
+// error or with ctx's, after it has tried for up to three seconds to delete the
+// remote shell that was in use. An *AuthError must not be answered
 // with a new Watch soon: that returns the same error again, without asking the
 // host, until the error's RetryAt.
 func (d *Driver) Watch(ctx context.Context, h sessions.Host, publish func(sessions.Report)) error {
@@ -80,7 +91,7 @@ func (d *Driver) Evict(ctx context.Context, h sessions.Host, victim sessions.Ses
 	return d.channel.evict(ctx, h.Name, victim)
 }
 
-// Close drops the connection that is kept between requests. Calls under way are
+// Close drops the connections that are kept between requests. Calls under way are
 // ended by their contexts.
 func (d *Driver) Close() error {
 	d.client.close()

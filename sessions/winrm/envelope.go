@@ -29,8 +29,10 @@ type envelope struct {
 			Name  string `xml:"Name,attr"`
 			Value string `xml:",chardata"`
 		} `xml:"ResourceCreated>ReferenceParameters>SelectorSet>Selector"`
-		CommandID string `xml:"CommandResponse>CommandId"`
-		Receive   *struct {
+		CommandID  string      `xml:"CommandResponse>CommandId"`
+		Enumerated enumeration `xml:"EnumerateResponse"`
+		Pulled     enumeration `xml:"PullResponse"`
+		Receive    *struct {
 			Streams []stream `xml:"Stream"`
 			State   struct {
 				CommandID string `xml:"CommandId,attr"`
@@ -39,6 +41,13 @@ type envelope struct {
 			} `xml:"CommandState"`
 		} `xml:"ReceiveResponse"`
 	} `xml:"Body"`
+}
+
+// enumeration is a part of a list of shells.
+type enumeration struct {
+	Context string      `xml:"EnumerationContext"`
+	Shells  []shellInfo `xml:"Items>Shell"`
+	End     *struct{}   `xml:"EndOfSequence"`
 }
 
 // stream is a piece of a command's output, cut anywhere.

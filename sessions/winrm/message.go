@@ -2,6 +2,7 @@ package winrm
 
 import (
 	"crypto/rand"
+	"encoding/base64"
 	"fmt"
 	"time"
 
@@ -14,8 +15,8 @@ const maxEnvelope = 153600
 
 // idleTimeout is the life of a shell without requests: the shells that we could
 // not delete end then. Windows' own is two hours, and on old hosts an account
-// may have five shells.
-const idleTimeout = 3 * time.Minute
+// may have five shells. That it is no round number marks a shell as ours.
+const idleTimeout = 3*time.Minute + 700*time.Millisecond
 
 const (
 	shellResource  = soap.NS_WIN_SHELL + "/cmd"
@@ -23,6 +24,9 @@ const (
 	actionDelete   = soap.NS_TRANSFER + "/Delete"
 	actionCommand  = soap.NS_WIN_SHELL + "/Command"
 	actionReceive  = soap.NS_WIN_SHELL + "/Receive"
+	actionSend     = soap.NS_WIN_SHELL + "/Send"
+	actionEnum     = soap.NS_ENUM + "/Enumerate"
+	actionPull     = soap.NS_ENUM + "/Pull"
 	codePageUTF8   = "65001"
 	anonymousReply = "http://schemas.xmlsoap.org/ws/2004/08/addressing/role/anonymous"
 )
@@ -31,6 +35,10 @@ const (
 // answers with FaultTimedOut. Values are not escaped by the library: they are
 // ours, or checked by checkID.
 func message(url, action, shell string, timeout time.Duration, options ...*soap.HeaderOption) *soap.SoapMessage {
+	return resourceMessage(url, action, shellResource, shell, timeout, options...)
+}
+
+func resourceMessage(url, action, resource, shell string, timeout time.Duration, options ...*soap.HeaderOption) *soap.SoapMessage {
 	h := soap.NewMessage().Header().
 		To(url).
 		ReplyTo(anonymousReply).
@@ -39,7 +47,7 @@ func message(url, action, shell string, timeout time.Duration, options ...*soap.
 		Locale("en-US").
 		Timeout(duration(timeout)).
 		Action(action).
-		ResourceURI(shellResource).
+		ResourceURI(resource).
 		ShellId(shell)
 	for _, o := range options {
 		h.AddOption(o)
@@ -78,6 +86,32 @@ func receiveMessage(url, shell, command string, timeout time.Duration) string {
 	receive := m.CreateBodyElement("Receive", soap.DOM_NS_WIN_SHELL)
 	m.CreateElement(receive, "DesiredStream", soap.DOM_NS_WIN_SHELL).
 		SetAttr("CommandId", command).SetContent("stdout stderr")
+	return m.String()
+}
+
+// sendMessage writes to a command's standard input.
+func sendMessage(url, shell, command string, data []byte, timeout time.Duration) string {
+	m := message(url, actionSend, shell, timeout)
+	send := m.CreateBodyElement("Send", soap.DOM_NS_WIN_SHELL)
+	m.CreateElement(send, "Stream", soap.DOM_NS_WIN_SHELL).
+		SetAttr("Name", "stdin").SetAttr("CommandId", command).SetContent(base64.StdEncoding.EncodeToString(data))
+	return m.String()
+}
+
+// enumerateMessage asks for a list of shells, [DSP0226] 8.2, and pullMessage for
+// its entries.
+func enumerateMessage(url string, timeout time.Duration) string {
+	m := resourceMessage(url, actionEnum, soap.NS_WIN_SHELL, "", timeout)
+	m.CreateBodyElement("Enumerate", soap.DOM_NS_ENUM).DeclareNamespace(soap.DOM_NS_ENUM)
+	return m.String()
+}
+
+func pullMessage(url, context string, timeout time.Duration) string {
+	m := resourceMessage(url, actionPull, soap.NS_WIN_SHELL, "", timeout)
+	pull := m.CreateBodyElement("Pull", soap.DOM_NS_ENUM)
+	pull.DeclareNamespace(soap.DOM_NS_ENUM)
+	m.CreateElement(pull, "EnumerationContext", soap.DOM_NS_ENUM).SetContent(context)
+	m.CreateElement(pull, "MaxElements", soap.DOM_NS_ENUM).SetContent("50")
 	return m.String()
 }
 

@@ -78,7 +78,7 @@ func TestRequestOptions(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct{ action, key, want string }{
-		{"Create", "IdleTimeOut", "PT180.000S"},
+		{"Create", "IdleTimeOut", "PT180.700S"},
 		{"Create", "WINRS_NOPROFILE", "TRUE"},
 		{"Create", "WINRS_CODEPAGE", "65001"},
 		{"Command", "WINRS_CONSOLEMODE_STDIN", "FALSE"},
