@@ -33,6 +33,11 @@ func (s *winrmServer) programs() map[string]func(program, string) uint32 {
 		"quser":    program.quser,
 		"qwinsta":  program.qwinsta,
 		"query":    program.query,
+
+		"powershell": program.powerShell,
+	}
+	if s.cfg.NoPowerShell {
+		delete(all, "powershell")
 	}
 	if s.cfg.NoTools {
 		for _, name := range []string{"quser", "qwinsta", "query"} {

@@ -39,6 +39,7 @@ type command struct {
 	stdin    []byte
 	stdinEnd bool
 	changed  chan struct{} // a value waits here after every change
+	typed    chan struct{} // a value waits here after every input
 }
 
 // chunk is output of one stream.
@@ -48,7 +49,7 @@ type chunk struct {
 }
 
 func newCommand() *command {
-	return &command{id: newUUID(), stop: make(chan struct{}), changed: make(chan struct{}, 1)}
+	return &command{id: newUUID(), stop: make(chan struct{}), changed: make(chan struct{}, 1), typed: make(chan struct{}, 1)}
 }
 
 // end asks the command to stop. It may be called more than once.
@@ -78,6 +79,10 @@ func (c *command) input(data []byte, end bool) {
 	defer c.mu.Unlock()
 	c.stdin = append(c.stdin, data...)
 	c.stdinEnd = c.stdinEnd || end
+	select {
+	case c.typed <- struct{}{}:
+	default:
+	}
 }
 
 func (c *command) finish(exitCode uint32) {

@@ -38,6 +38,11 @@ type WinRM struct {
 	Wide bool
 	// NoTools: quser.exe and qwinsta.exe are not there (Home editions).
 	NoTools bool
+	// NoPowerShell: powershell.exe is not there.
+	NoPowerShell bool
+	// ConstrainedLanguage: PowerShell runs scripts in constrained language mode
+	// (AppLocker, WDAC), in which it compiles nothing.
+	ConstrainedLanguage bool
 	// CodePage is the console code page of shells that ask for none; 0 is 437.
 	CodePage int
 	// Zone is the host's time zone, for logon times; nil is UTC.
