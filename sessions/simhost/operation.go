@@ -224,6 +224,9 @@ func (s *winrmServer) start(req *request, sh *shell) (action, body string, f *ws
 	sh.operations++
 	sh.commands[c.id] = c
 	s.running.Go(func() {
+		if s.cfg.OnCommand != nil {
+			s.cfg.OnCommand(text)
+		}
 		code := uint32(0)
 		if direct {
 			code = p.program(text)
