@@ -260,6 +260,11 @@ func TestEvictAsksOnlyWhenItFits(t *testing.T) {
 		evict: func(context.Context) (string, error) { t.Error("the host was asked"); return "", nil }}
 	d := newDriver(t, host)
 	victim := victimOf(t, d)
+	report, _, err := d.read(t.Context(), testHost)
+	if err != nil || report.Sessions[1].State != sessions.StateActive {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	connected := report.Sessions[1]
 	for name, change := range map[string]func(*sessions.Session){
 		"another ID":              func(s *sessions.Session) { s.ID++ },
 		"another incarnation":     func(s *sessions.Session) { s.Incarnation += "1" },
@@ -268,7 +273,7 @@ func TestEvictAsksOnlyWhenItFits(t *testing.T) {
 		"no account":              func(s *sessions.Session) { s.Account = sessions.Account{} },
 		"another disconnect time": func(s *sessions.Session) { s.DisconnectedAt = s.DisconnectedAt.Add(1) },
 		"no disconnect time":      func(s *sessions.Session) { s.DisconnectedAt = time.Time{} },
-		"a connected session":     func(s *sessions.Session) { s.ID, s.Account.User = 2583, "rbaccountant1" },
+		"a connected session":     func(s *sessions.Session) { *s = connected },
 	} {
 		v := victim
 		change(&v)

@@ -39,7 +39,7 @@ func (d *Driver) Evict(ctx context.Context, h sessions.Host, victim sessions.Ses
 	lines, err := runScript(cmdCtx, d.cfg.Runner, evictScript,
 		v.boot, strconv.Itoa(v.process.pid), strconv.FormatUint(v.process.ticks, 10),
 		strconv.Itoa(v.wm.pid), strconv.FormatUint(v.wm.ticks, 10),
-		strconv.Itoa(v.uid), v.user, strconv.Itoa(v.display), v.socket, d.cfg.SocketDir)
+		strconv.Itoa(v.uid), v.user, strconv.Itoa(v.display), v.socket, d.cfg.SocketDir, v.login, d.cfg.SesmanLog)
 	verdict := ""
 	if len(lines) > 0 {
 		verdict = lines[0]

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/rdpbroker/rdpbroker/sessions"
@@ -43,7 +44,8 @@ type view struct {
 	wm, x   process // window manager and X server; pid 0: there is none
 	chansrv process
 	display int
-	socket  string
+	socket  string // as in note
+	login   string // as in note
 }
 
 // judge turns a reading into sessions, and the notes before it into those after
@@ -74,7 +76,10 @@ func viewOf(r *reading, p process) view {
 	v := view{boot: r.boot, process: p, uid: -1, display: -1}
 	for _, c := range firstStarted(r.children[p.pid]) {
 		switch {
-		case isSessionManager(c.name): // a fork that has not become its program yet
+		case isSessionManager(c.name): // a fork that has not become its program yet, but perhaps the user
+			if v.uid < 0 && c.uid > 0 {
+				v.uid = c.uid
+			}
 		case isXServer(c.name):
 			if v.x.pid == 0 {
 				v.x = c
@@ -101,6 +106,7 @@ func viewOf(r *reading, p process) view {
 		v.session.Name = fmt.Sprintf(":%d", d)
 		v.socket = r.sockets[d].stamp
 	}
+	v.login = r.logins[p.pid]
 	v.session.ID = p.pid
 	v.session.Account = sessions.ParseAccount(v.user) // directory services have DOM\user or user@dom
 	v.session.Incarnation = fmt.Sprintf("%s/%d/%d", r.boot, p.ticks, p.pid)
@@ -132,7 +138,7 @@ func stateOf(r *reading, v *view, n note, settle time.Duration) sessions.State {
 
 // next is the note after one more reading. known: there was one before.
 func (n note) next(r *reading, v view, known bool) note {
-	login := cmp.Or(r.logins[v.process.pid], n.login) // logs get rotated away
+	login := cmp.Or(v.login, n.login) // logs get rotated away
 	switch v.session.State {
 	case sessions.StateActive:
 		n.connected, n.disconnectedAt = true, time.Time{}
@@ -182,7 +188,7 @@ func disconnectTime(r *reading, v view, n note, known bool) time.Time {
 		}
 		return r.looked
 	}
-	login, ok := loginTime(r.logins[v.process.pid], s.changed.Location())
+	login, ok := loginTime(v.login, s.changed.Location())
 	if !ok || login.Add(logPrecision).After(s.changed) || login.Before(n.logonAt.Add(-logSlack)) {
 		return r.looked // no such line, a client without channels, or another session's line
 	}
@@ -201,9 +207,11 @@ const (
 	listenSlack = 3 * time.Second
 )
 
-// loginTime reads the stamp of a line in sesman's log: local time to the second
-// in 0.9, local being the host's zone; time with a zone in 0.10.
-func loginTime(stamp string, local *time.Location) (time.Time, bool) {
+// loginTime reads the stamp of a line in sesman's log, which "@" and an address
+// follow: local time to the second in 0.9, local being the host's zone; time with
+// a zone in 0.10.
+func loginTime(login string, local *time.Location) (time.Time, bool) {
+	stamp, _, _ := strings.Cut(login, "@")
 	if t, err := time.Parse("2006-01-02T15:04:05.000-0700", stamp); err == nil {
 		return t, true
 	}

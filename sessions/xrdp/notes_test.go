@@ -45,7 +45,7 @@ func (m moment) reading() *reading {
 		r.sockets[10] = socket{stamp: changed.Format("2006-01-02 15:04:05.999999999 -0700"), changed: changed}
 	}
 	if m.login != 0 {
-		r.logins[50] = after(m.login).Format("20060102-15:04:05")
+		r.logins[50] = after(m.login).Format("20060102-15:04:05") + "@127.0.0.1:4711"
 	}
 	return r
 }
@@ -151,7 +151,7 @@ func TestStateAndDisconnectTime(t *testing.T) {
 func TestLoginTime(t *testing.T) {
 	cet := time.FixedZone("CET", 3600)
 	for stamp, want := range map[string]time.Time{
-		"20261123-02:29:41":            time.Date(2026, 11, 23, 1, 29, 41, 0, time.UTC),
+		"20261123-02:29:41@::1":        time.Date(2026, 11, 23, 1, 29, 41, 0, time.UTC),
 		"2026-11-23T02:47:02.309+0200": time.Date(2026, 11, 23, 0, 47, 2, 309e6, time.UTC),
 	} {
 		if got, ok := loginTime(stamp, cet); !ok || !got.Equal(want) {

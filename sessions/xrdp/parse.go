@@ -32,7 +32,7 @@ type reading struct {
 	cpu      map[int]int64     // clock ticks used, by uid
 	inUse    map[int]bool      // displays that a client is connected to
 	sockets  map[int]socket    // by display
-	logins   map[int]string    // by session: sesman's stamp of the last connect
+	logins   map[int]string    // by session: sesman's stamp of the last logon, "@", from where
 }
 
 // process is one process of a session.

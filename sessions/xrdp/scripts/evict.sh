@@ -1,10 +1,10 @@
-# evict.sh BOOT SESSION TICKS WM WM_TICKS UID USER DISPLAY SOCKET SOCKET_DIR
+# evict.sh BOOT SESSION TICKS WM WM_TICKS UID USER DISPLAY SOCKET SOCKET_DIR LOGIN LOG
 # Ends one session if it is still exactly the one described and nobody is
 # connected to it: TERM to its window manager, upon which sesman ends the rest.
 # Answers "refused WHY" or "asked".
 boot=$1 session=$2 start=$3 wm=$4 wm_start=$5 owner=$6 user=$7 display=$8 socket=$9
 shift 9
-sockets=$1
+sockets=$1 login=$2 log=$3
 echo "rdpbroker-xrdp 1"
 need_root
 
@@ -34,6 +34,8 @@ uids=$(awk '$1 == "Uid:" { print $2, $3, $4 }' /proc/"$wm"/status 2>/dev/null)
 refuse_if_connected
 socket_now=$(chansrv_sockets "$sockets" | awk -v d="$display" '$1 == d { print $2, $3, $4 }')
 [ "$socket_now" = "$socket" ] || refuse used
+login_now=$(logins "$log" | awk -v s="$session" '$1 == s { print $2 }')
+[ -z "$login_now" ] || [ "$login_now" = "$login" ] || refuse used
 refuse_if_connected # again and last, because it is what changes fastest
 kill -TERM "$wm" 2>/dev/null || refuse ending
 echo asked

@@ -80,3 +80,23 @@ chansrv_sockets() {
 	stat -c '%z %n' "$1"/*/xrdp_chansrv_socket_* "$1"/*/*/xrdp_chansrv_socket_* 2>/dev/null |
 		awk 'NF == 4 { sub(/.*_/, "", $4); if ($4 ~ /^[0-9]+$/) print $4, $1, $2, $3 }'
 }
+
+# logins LOG prints "session stamp" for each session that the session manager's log
+# tells of: when a client last logged on to it, and from where. That is written
+# down before the client is connected to the display.
+logins() {
+	[ -r "$1" ] || return 0
+	tail -c 1000000 "$1" | awk '
+		function after(word,  i) { return (i = index($0, word)) ? substr($0, i + length(word)) : "" }
+		# Only where the message begins: names that people type are in there, too.
+		{ session = "" }
+		/^\[[^]]*\] (\[[^]]*\] )*(\+\+ reconnected session:|Starting session:)/ { session = after("session_pid ") }
+		/^\[[^]]*\] (\[[^]]*\] )*starting xrdp-sesexec with pid/ { session = after("with pid ") } # 0.10
+		session != "" {
+			sub(/[^0-9].*/, "", session)
+			stamp = substr($1, 2); sub(/\].*/, "", stamp)
+			from = after(" ip "); sub(/[^0-9a-f.:].*/, "", from)
+			if (session != "" && stamp ~ /^[0-9T:.+-]+$/) last[session] = stamp "@" from
+		}
+		END { for (session in last) print session, last[session] }'
+}

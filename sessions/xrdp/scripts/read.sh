@@ -132,22 +132,5 @@ displays_in_use $displays | sed 's/^/in-use /'
 echo "looked $(date +%s.%N)"
 chansrv_sockets "$sockets" | sed 's/^/socket /'
 
-# When clients last connected to sessions, as the session manager wrote it down.
-if [ -r "$log" ]; then
-	tail -c 1000000 "$log" | awk '
-		function pid_after(word,  i, pid) {
-			if (!(i = index($0, word))) return ""
-			pid = substr($0, i + length(word)); sub(/[^0-9].*/, "", pid)
-			return pid
-		}
-		# Only where the message begins: names that people type are in there, too.
-		{ pid = "" }
-		/^\[[^]]*\] (\[[^]]*\] )*(\+\+ reconnected session:|Starting session:)/ { pid = pid_after("session_pid ") }
-		/^\[[^]]*\] (\[[^]]*\] )*starting xrdp-sesexec with pid/ { pid = pid_after("with pid ") } # 0.10
-		pid != "" {
-			stamp = substr($1, 2); sub(/\].*/, "", stamp)
-			if (stamp ~ /^[0-9T:.+-]+$/) last[pid] = stamp
-		}
-		END { for (p in last) print "login", p, last[p] }'
-fi
+logins "$log" | sed 's/^/login /'
 echo end
