@@ -93,27 +93,29 @@ func changed(victim, now sessions.Session) error {
 // look that fails is no answer; the next may be.
 func (d *Driver) awaitGone(ctx context.Context, l *link, host string, victim sessions.Session) error {
 	stuck := &sessions.StuckError{Ref: sessions.RefOf(host, victim), State: victim.State}
+	unread := errors.New("there was no time to look") // why the last look did not succeed
 	for {
 		var r *reading
 		err := d.limit(ctx, func(ctx context.Context) (err error) {
 			r, err = l.read(ctx)
 			return err
 		})
-		switch {
-		case err == nil:
+		if err == nil {
 			state, there := stillThere(victim, r.sessions)
 			if !there {
 				return nil
 			}
-			stuck.State = state
-		case isAuthError(err) || ctx.Err() == nil && !sleep(ctx, d.settle):
-			return fmt.Errorf("session %d of %s was told to log off, what became of it is not known: %w", victim.ID, host, err)
-		case ctx.Err() == nil:
+			stuck.State, unread = state, nil
+		} else if ctx.Err() == nil { // a look that only ctx ended says nothing new
+			unread = err
+		}
+		if !isAuthError(err) && sleep(ctx, d.settle) {
 			continue
 		}
-		if !sleep(ctx, d.settle) {
-			return stuck
+		if unread != nil {
+			return fmt.Errorf("session %d of %s was told to log off, what became of it is not known: %w", victim.ID, host, unread)
 		}
+		return stuck
 	}
 }
 
