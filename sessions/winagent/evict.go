@@ -3,6 +3,7 @@ package winagent
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -29,8 +30,8 @@ const longestLogoff = 10 * time.Minute
 // the session is gone.
 //
 // Errors: *sessions.RefusedError if nothing was done, also when no agent runs;
-// *sessions.StuckError if the session was told to log off and is still there when
-// ctx ends. After any other the outcome is not known.
+// *sessions.StuckError if the session was told to log off and is still there at
+// ctx's deadline. After any other the outcome is not known.
 func (a *Agent) Evict(ctx context.Context, host string, victim sessions.Session) error {
 	ref := sessions.RefOf(host, victim)
 	logon, why := describable(victim)
@@ -85,10 +86,10 @@ func (l *link) await(ctx context.Context, ref sessions.Ref, state sessions.State
 		case <-l.ended:
 			return unknownOutcome(ref, accepted, fmt.Errorf("the agent was lost: %w", l.err))
 		case <-ctx.Done():
-			if accepted {
+			if accepted && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 				return &sessions.StuckError{Ref: ref, State: state}
 			}
-			return unknownOutcome(ref, accepted, ctx.Err())
+			return unknownOutcome(ref, accepted, ctx.Err()) // nobody waits for it any more
 		}
 	}
 }

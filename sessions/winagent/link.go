@@ -180,6 +180,9 @@ func (l *link) serve(ctx context.Context, lines <-chan *line) error {
 	}
 }
 
+// readFunction is what cannot fail if there is to be a state.
+const readFunction = "WTSEnumerateSessionsEx"
+
 func (l *link) noReading() error {
 	if l.hello == nil || l.failure == nil {
 		return errors.New("the agent has read nothing for too long")
@@ -232,6 +235,9 @@ func (l *link) handle(ctx context.Context, ln *line) (isReading bool, err error)
 		l.answer(ln)
 	case kindError:
 		l.failure = ln
+		if l.newest.Load() == nil && ln.What == readFunction {
+			return false, l.noReading()
+		}
 		l.log.Warn("agent reports an error", zap.String("what", excerpt(ln.What)), zap.Int("code", ln.Code), zap.String("text", strconv.Quote(excerpt(ln.Text))))
 	case kindBye:
 		l.log.Info("agent ends", zap.String("why", excerpt(ln.Why)))

@@ -88,6 +88,10 @@ func TestAgentsThatEndTheirRun(t *testing.T) {
 		{"no standard input", Config{}, 5, func(p *scripted, _ string) { p.end() }, "standard input is refused", true},
 		{"ends at once", Config{}, 1, func(p *scripted, _ string) { fmt.Fprint(p.err, "#< CLIXML"); p.end() }, `ended at its start with exit code 1: "#< CLIXML"`, false},
 		{"says nothing", short, 0, func(*scripted, string) {}, "for too long", false},
+		{"may not read", Config{}, 0, func(p *scripted, _ string) {
+			p.say(scriptedHello)
+			p.say(`{"t":"error","what":"WTSEnumerateSessionsEx","code":5}`)
+		}, "WTSEnumerateSessionsEx fails with Win32 error 5", false},
 		{"falls silent", short, 0, func(p *scripted, command string) {
 			if strings.HasPrefix(command, "start") {
 				p.say(scriptedHello)
@@ -143,6 +147,33 @@ func TestLostStateIsAskedFor(t *testing.T) {
 	r := w.until("an empty host", func(r sessions.Report) bool { return len(r.Sessions) == 0 })
 	if !r.HostTime.Equal(fromFileTime(134000000000000010)) {
 		t.Errorf("host time %s", r.HostTime)
+	}
+}
+
+// An agent that nobody waits for any more has not got stuck.
+func TestGivenUpLogoff(t *testing.T) {
+	p := newScripted(func(p *scripted, command string) {
+		switch word, rest, _ := strings.Cut(command, " "); word {
+		case "start":
+			p.say(scriptedHello)
+			p.say(scriptedState)
+		case "logoff":
+			req, _, _ := strings.Cut(rest, " ")
+			p.say(`{"t":"logoff","req":"%s","id":2,"result":"going","state":8}`, req)
+		}
+	})
+	w := watch(t, Config{}, p)
+	victim := w.untilSession(2, "there", func(sessions.Session) bool { return true })
+	var stuck *sessions.StuckError
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(100*time.Millisecond, cancel)
+	if err := w.Evict(ctx, "ts1", victim); !errors.Is(err, context.Canceled) || errors.As(err, &stuck) {
+		t.Errorf("given up: %v", err)
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := w.Evict(ctx, "ts1", victim); !errors.As(err, &stuck) || stuck.State != sessions.StateDown {
+		t.Errorf("not gone in time: %v", err)
 	}
 }
 
