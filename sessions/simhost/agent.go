@@ -143,6 +143,9 @@ func (p *agentPlayer) obey() (why string) {
 	lines, end := p.command.lines(1000)
 	for _, l := range lines {
 		p.heard = time.Now()
+		if p.host.cfg.OnCommand != nil {
+			p.host.cfg.OnCommand(l)
+		}
 		w := strings.Fields(l)
 		switch {
 		case len(w) == 2 && w[0] == "ping":

@@ -54,9 +54,9 @@ type WinRM struct {
 	// Quotas bound what one user may have; zero fields are the defaults of
 	// Windows Server 2012.
 	Quotas Quotas
-	// OnCommand, if set, is told each command line just before it runs. It may use
-	// the model: what happens between a look at a session and its logoff, for
-	// example.
+	// OnCommand, if set, is told each command line just before it runs, and each
+	// line that the agent is sent. It may use the model: what happens between a
+	// look at a session and its logoff, for example.
 	OnCommand func(line string)
 }
 
