@@ -105,11 +105,15 @@ type Farm struct {
 	Hosts []Host
 }
 
-// Host is one host and how it is read: exactly one of WinRM and XRDP is set.
+// Host is one host and how it is read: exactly one of WinRM, SSH, RPC and XRDP is set.
 type Host struct {
 	sessions.Host
 	WinRM *WinRM
-	XRDP  *XRDP
+	// SSH is a Windows host that is read through OpenSSH.
+	SSH *WindowsSSH
+	// RPC is a Windows host that is read through its Terminal Services RPC.
+	RPC  *RPC
+	XRDP *XRDP
 }
 
 // WinRM is how a Windows host is read.
@@ -122,6 +126,8 @@ type WinRM struct {
 	Password Secret
 	// Auth is ntlm or basic.
 	Auth string
+	// Mode is auto, agent or text.
+	Mode string
 	// CAFile holds the certificates (PEM) that the host's own must come from; ""
 	// for the system's.
 	CAFile string
@@ -148,7 +154,33 @@ type XRDP struct {
 	Timeout time.Duration
 }
 
-// SSH is how an xrdp host is logged on to.
+// WindowsSSH is how a Windows host with OpenSSH is read: by the same agent as
+// over WinRM.
+type WindowsSSH struct {
+	SSH
+	// Timeout bounds one question.
+	Timeout time.Duration
+}
+
+// RPC is how a Windows host is read as `query session /server:` does.
+type RPC struct {
+	// Address is host:port of SMB.
+	Address string
+	// User is who logs on there, as DOMAIN\user, user@domain or a local user.
+	User     string
+	Password Secret
+	// Auth is ntlm or kerberos.
+	Auth string
+	// Realm, Krb5Conf and Keytab are for Kerberos; "" for what the system has, and
+	// for none.
+	Realm, Krb5Conf, Keytab string
+	// Poll is the longest time from one reading to the next.
+	Poll time.Duration
+	// Timeout bounds one reading.
+	Timeout time.Duration
+}
+
+// SSH is how a host is logged on to.
 type SSH struct {
 	// Address is host:port.
 	Address string

@@ -47,7 +47,7 @@ func TestSmallestFileHasTheDefaults(t *testing.T) {
 				Host: sessions.Host{Name: "ts1", Farm: "office", Addr: "ts1:3389", Slots: 2, Weight: 1},
 				WinRM: &WinRM{
 					URL: "https://ts1:5986/wsman", User: "svc", Password: Secret{Env: "SECRET"},
-					Auth: "ntlm", Poll: 15 * time.Second, Timeout: 20 * time.Second,
+					Auth: "ntlm", Mode: "auto", Poll: 15 * time.Second, Timeout: 20 * time.Second,
 				},
 			}},
 		}},
@@ -86,19 +86,19 @@ func TestMerging(t *testing.T) {
 		Host: sessions.Host{Name: "ts1", Farm: "office", Addr: "ts1:3389", Slots: 2, Weight: 1},
 		WinRM: &WinRM{
 			URL: "https://ts1.contoso.example:5986/wsman", User: `CONTOSO\svc`, Password: Secret{File: filepath.Join(folder, "secrets", "ts1")},
-			Auth: "basic", CAFile: filepath.Join(folder, "ca.pem"), Poll: time.Minute, Timeout: 2 * time.Minute,
+			Auth: "basic", Mode: "auto", CAFile: filepath.Join(folder, "ca.pem"), Poll: time.Minute, Timeout: 2 * time.Minute,
 		},
 	}, {
 		Host: sessions.Host{Name: "ts2", Farm: "office", Addr: "10.0.0.2:3389", Slots: 3, CountDisconnected: sessions.No, Weight: 2, Draining: true},
 		WinRM: &WinRM{
 			URL: "https://10.0.0.2:5986/wsman", User: `CONTOSO\svc`, Password: shared,
-			Auth: "ntlm", CAFile: filepath.Join(folder, "ca.pem"), Poll: 15 * time.Second, Timeout: 2 * time.Minute,
+			Auth: "ntlm", Mode: "auto", CAFile: filepath.Join(folder, "ca.pem"), Poll: 15 * time.Second, Timeout: 2 * time.Minute,
 		},
 	}, {
 		Host: sessions.Host{Name: "ts3", Farm: "office", Addr: "ts3:3389", Slots: 2, CountDisconnected: sessions.Yes, Weight: 1},
 		WinRM: &WinRM{
 			URL: "http://[::1]:5985/other", User: "other", Password: shared,
-			Auth: "ntlm", CAFile: filepath.Join(folder, "ca.pem"), Poll: 15 * time.Second, Timeout: 2 * time.Minute,
+			Auth: "ntlm", Mode: "auto", CAFile: filepath.Join(folder, "ca.pem"), Poll: 15 * time.Second, Timeout: 2 * time.Minute,
 			TextEviction: true,
 		},
 	}}, office.Hosts)

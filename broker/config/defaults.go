@@ -24,7 +24,9 @@ func presets(goos string) fileKeys {
 		// A client that vanished shows after 25 s, and its session as disconnected.
 		KeepAlive: keepAliveKeys{Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3},
 		Defaults: defaultKeys{
-			WinRM: winrmKeys{Auth: "ntlm", Poll: 15 * time.Second, Timeout: 20 * time.Second},
+			WinRM: winrmKeys{Auth: "ntlm", Mode: "auto", Poll: 15 * time.Second, Timeout: 20 * time.Second},
+			SSH:   winsshKeys{Timeout: 20 * time.Second},
+			RPC:   rpcKeys{Auth: "ntlm", Poll: 5 * time.Second, Timeout: 20 * time.Second},
 			XRDP:  xrdpKeys{Poll: 5 * time.Second, Timeout: 20 * time.Second},
 		},
 		Eviction: evictionKeys{
@@ -59,6 +61,7 @@ func (h *hostKeys) preset() {
 const (
 	portRDP        = 3389
 	portSSH        = 22
+	portSMB        = 445
 	portWinRMHTTPS = 5986
 	portWinRMHTTP  = 5985
 )

@@ -103,7 +103,7 @@ func uncomment(t *testing.T) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := regexp.MustCompile(`(?m)^( *)#(- )?([a-z_]+:)`).ReplaceAll(data, []byte("$1$2$3"))
+	out := regexp.MustCompile(`(?m)^( *)#(- )?([a-z0-9_]+:)`).ReplaceAll(data, []byte("$1$2$3"))
 	if bytes.Equal(out, data) {
 		t.Fatal("the example has no setting that is commented out")
 	}
@@ -123,6 +123,8 @@ func decodeExample(t *testing.T, data []byte) (*decoder, fileKeys) {
 		farm.Eviction.over(d, keys.Eviction)
 		for _, h := range farm.Hosts {
 			h.WinRM.over(d, keys.Defaults.WinRM)
+			h.SSH.over(d, keys.Defaults.SSH)
+			h.RPC.over(d, keys.Defaults.RPC)
 			h.XRDP.over(d, keys.Defaults.XRDP)
 		}
 	}
@@ -141,6 +143,10 @@ func collect(d *decoder, p path, typ reflect.Type, seen map[reflect.Type]map[str
 		typ = reflect.TypeFor[evictionKeys]()
 	case *later[winrmKeys]:
 		typ = reflect.TypeFor[winrmKeys]()
+	case *later[winsshKeys]:
+		typ = reflect.TypeFor[winsshKeys]()
+	case *later[rpcKeys]:
+		typ = reflect.TypeFor[rpcKeys]()
 	case *later[xrdpKeys]:
 		typ = reflect.TypeFor[xrdpKeys]()
 	case deferred:

@@ -35,8 +35,8 @@ func (b *builder) farms() []Farm {
 			if b.given(hp) && h.Addr != "" {
 				b.once(addresses, hp.key("address"), h.Addr, "is the address of two hosts")
 			}
-			if f.Policy.Eviction.Mode == placement.Evict && h.WinRM != nil && !h.WinRM.TextEviction {
-				b.warn(b.source("text_eviction", hp.key("winrm"), sharedWinRM), "without it nobody is ever logged off this host in this version, whatever eviction.mode says")
+			if f.Policy.Eviction.Mode == placement.Evict && h.WinRM != nil && h.WinRM.Mode == "text" && !h.WinRM.TextEviction {
+				b.warn(b.source("text_eviction", hp.key("winrm"), sharedWinRM), "without it nobody is ever logged off this host, whatever eviction.mode says")
 			}
 			f.Hosts = append(f.Hosts, h)
 		}

@@ -30,18 +30,32 @@ func (b *builder) host(p path, k *hostKeys, farm string) Host {
 	case b.given(p.key("name")) && !b.failed[p.key("address")]:
 		h.Addr = b.address(p.key("name"), k.Name, portRDP) // a name that can be looked up is address enough
 	}
-	switch windows, xrdp := k.WinRM.given(), k.XRDP.given(); {
-	case windows && xrdp:
-		b.bad(p.key("xrdp"), "a host is read in one way only", "take out winrm or xrdp")
-	case windows:
-		h.WinRM = b.winrm(p.key("winrm"), k.WinRM.over(b.decoder, b.keys.Defaults.WinRM), h.Addr)
-		if k.Slots == 0 {
-			b.bad(p.key("slots"), "is missing", "a Windows host does not tell how many sessions it takes in this version: write the number")
+	var ways []string
+	for _, way := range []struct {
+		key   string
+		given bool
+	}{{"winrm", k.WinRM.given()}, {"ssh", k.SSH.given()}, {"rpc", k.RPC.given()}, {"xrdp", k.XRDP.given()}} {
+		if way.given {
+			ways = append(ways, way.key)
 		}
-	case xrdp:
-		h.XRDP = b.xrdp(p.key("xrdp"), k.XRDP.over(b.decoder, b.keys.Defaults.XRDP), h.Addr)
+	}
+	switch {
+	case len(ways) == 0:
+		b.bad(p, "it is not said how this host is read", "it needs winrm:, ssh:, rpc: or xrdp:, which may be empty if defaults: has the rest")
+	case len(ways) > 1:
+		b.bad(p.key(ways[1]), "a host is read in one way only", "take out "+strings.Join(ways[:len(ways)-1], ", ")+" or "+ways[len(ways)-1])
+	case k.WinRM.given():
+		h.WinRM = b.winrm(p.key("winrm"), k.WinRM.over(b.decoder, b.keys.Defaults.WinRM), h.Addr)
+		if k.Slots == 0 && h.WinRM.Mode == "text" {
+			b.bad(p.key("slots"), "is missing", "with mode: text a Windows host does not tell how many sessions it takes: write the number")
+		}
+	case k.SSH.given():
+		w := k.SSH.over(b.decoder, b.keys.Defaults.SSH)
+		h.SSH = &WindowsSSH{SSH: *b.ssh(p.key("ssh"), "defaults.ssh", w.sshKeys, h.Addr), Timeout: w.Timeout}
+	case k.RPC.given():
+		h.RPC = b.rpc(p.key("rpc"), k.RPC.over(b.decoder, b.keys.Defaults.RPC), h.Addr)
 	default:
-		b.bad(p, "it is not said how this host is read", "it needs winrm: or xrdp:, which may be empty if defaults: has the rest")
+		h.XRDP = b.xrdp(p.key("xrdp"), k.XRDP.over(b.decoder, b.keys.Defaults.XRDP), h.Addr)
 	}
 	return h
 }
@@ -59,6 +73,7 @@ func (b *builder) winrm(p path, k winrmKeys, addr string) *WinRM {
 		User:         k.User,
 		Password:     b.secret(k.secretKeys, p, shared),
 		Auth:         k.Auth,
+		Mode:         k.Mode,
 		CAFile:       b.existing(b.source("ca_file", p, shared), k.CAFile),
 		ServerName:   k.ServerName,
 		Poll:         k.Poll,
@@ -117,6 +132,39 @@ func (b *builder) endpoint(p path, k *winrmKeys, addr string) string {
 		u.Path = "/wsman"
 	}
 	return u.Scheme + "://" + b.address(p, u.Host, port) + u.EscapedPath()
+}
+
+func (b *builder) rpc(p path, k rpcKeys, addr string) *RPC {
+	const shared path = "defaults.rpc"
+	r := &RPC{
+		User:     k.User,
+		Password: b.secret(k.secretKeys, p, shared),
+		Auth:     k.Auth,
+		Realm:    k.Realm,
+		Krb5Conf: b.existing(b.source("krb5_conf", p, shared), k.Krb5Conf),
+		Keytab:   b.private(b.source("keytab", p, shared), k.Keytab),
+		Poll:     k.Poll,
+		Timeout:  k.Timeout,
+	}
+	if k.Address != "" {
+		r.Address = b.address(p.key("address"), k.Address, portSMB)
+	} else if host, _, err := net.SplitHostPort(addr); err == nil {
+		r.Address = net.JoinHostPort(host, strconv.Itoa(portSMB))
+	}
+	if k.User == "" {
+		b.bad(b.source("user", p, shared), "is missing", "here or in "+string(shared))
+	}
+	if r.Password.IsZero() && r.Keytab == "" && !b.noPassword(p, shared) {
+		b.bad(p.key("password_file"), "is missing", "password_file or password_env, or a keytab for auth: kerberos, here or in "+string(shared))
+	}
+	if k.Auth != "kerberos" {
+		for key, text := range map[string]string{"realm": k.Realm, "krb5_conf": k.Krb5Conf, "keytab": k.Keytab} {
+			if text != "" {
+				b.bad(b.source(key, p, shared), "is for Kerberos", "write auth: kerberos, or take it out")
+			}
+		}
+	}
+	return r
 }
 
 func (b *builder) xrdp(p path, k xrdpKeys, addr string) *XRDP {

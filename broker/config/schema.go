@@ -67,19 +67,23 @@ type farmKeys struct {
 }
 
 type hostKeys struct {
-	Name              string           `yaml:"name,required"`
-	Address           string           `yaml:"address"`
-	Slots             int              `yaml:"slots" min:"1" max:"10000"`
-	CountDisconnected string           `yaml:"count_disconnected" oneof:"auto yes no"`
-	Weight            int              `yaml:"weight" min:"1" max:"1000"`
-	Drain             bool             `yaml:"drain"`
-	WinRM             later[winrmKeys] `yaml:"winrm"`
-	XRDP              later[xrdpKeys]  `yaml:"xrdp"`
+	Name              string            `yaml:"name,required"`
+	Address           string            `yaml:"address"`
+	Slots             int               `yaml:"slots" min:"1" max:"10000"`
+	CountDisconnected string            `yaml:"count_disconnected" oneof:"auto yes no"`
+	Weight            int               `yaml:"weight" min:"1" max:"1000"`
+	Drain             bool              `yaml:"drain"`
+	WinRM             later[winrmKeys]  `yaml:"winrm"`
+	SSH               later[winsshKeys] `yaml:"ssh"`
+	RPC               later[rpcKeys]    `yaml:"rpc"`
+	XRDP              later[xrdpKeys]   `yaml:"xrdp"`
 }
 
 type defaultKeys struct {
-	WinRM winrmKeys `yaml:"winrm"`
-	XRDP  xrdpKeys  `yaml:"xrdp"`
+	WinRM winrmKeys  `yaml:"winrm"`
+	SSH   winsshKeys `yaml:"ssh"`
+	RPC   rpcKeys    `yaml:"rpc"`
+	XRDP  xrdpKeys   `yaml:"xrdp"`
 }
 
 type winrmKeys struct {
@@ -87,12 +91,30 @@ type winrmKeys struct {
 	User         string `yaml:"user"`
 	secretKeys   `yaml:",inline"`
 	Auth         string        `yaml:"auth" oneof:"ntlm basic"`
+	Mode         string        `yaml:"mode" oneof:"auto agent text"`
 	CAFile       string        `yaml:"ca_file"`
 	ServerName   string        `yaml:"server_name"`
 	Poll         time.Duration `yaml:"poll" min:"1s" max:"10m"`
 	Timeout      time.Duration `yaml:"timeout" min:"1s" max:"5m"`
 	PlainHTTP    bool          `yaml:"plain_http"`
 	TextEviction bool          `yaml:"text_eviction"`
+}
+
+type winsshKeys struct {
+	sshKeys `yaml:",inline"`
+	Timeout time.Duration `yaml:"timeout" min:"1s" max:"5m"`
+}
+
+type rpcKeys struct {
+	Address    string `yaml:"address"`
+	User       string `yaml:"user"`
+	secretKeys `yaml:",inline"`
+	Auth       string        `yaml:"auth" oneof:"ntlm kerberos"`
+	Realm      string        `yaml:"realm"`
+	Krb5Conf   string        `yaml:"krb5_conf"`
+	Keytab     string        `yaml:"keytab"`
+	Poll       time.Duration `yaml:"poll" min:"1s" max:"10m"`
+	Timeout    time.Duration `yaml:"timeout" min:"1s" max:"5m"`
 }
 
 type xrdpKeys struct {
