@@ -181,7 +181,7 @@ public static class RdpBrokerAgent
     static void Watch()
     {
         string told = null; // hash of the last state sent
-        long next = 0, said = 0, factsAt = long.MinValue, workAt = long.MinValue;
+        long next = 0, said = 0, closelyUntil = 0, factsAt = long.MinValue, workAt = long.MinValue;
         string facts = "{}";
         Dictionary<int, Work> work = null;
         while (stop == null)
@@ -214,8 +214,11 @@ public static class RdpBrokerAgent
             }
             catch (WtsException e) { Fail(e.What, e.Code, null); }
             if (asked.Count > 0) wake.Set();
+            // One logon makes several events, and those that come while nobody waits
+            // are lost: after an event the sessions are looked at more closely.
+            if (signal) { closelyUntil = began + 3000; Thread.Sleep(50); }
             next = began + (long)(Math.Min(poll, beat) * 1000);
-            if (signal) Thread.Sleep(50); // one logon makes several events
+            if (began < closelyUntil) next = Math.Min(next, began + 300);
         }
     }
 
@@ -236,6 +239,7 @@ public static class RdpBrokerAgent
             {
                 signalled = true;
                 wake.Set();
+                if (flags == 0) Thread.Sleep(50); // nothing, again and again perhaps
                 continue;
             }
             if (failures++ == 0) Fail("WTSWaitSystemEvent", Marshal.GetLastWin32Error(), null);

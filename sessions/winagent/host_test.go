@@ -110,6 +110,21 @@ func TestChangesArriveByEventAndByPoll(t *testing.T) {
 	}
 }
 
+// Events that come while the agent does not wait for one are lost. It looks again
+// soon after an event, so that this costs little.
+func TestLostEvent(t *testing.T) {
+	h := newStubHost(t)
+	w := watch(t, Config{Poll: time.Hour, Beat: time.Hour}, h)
+	w.until("the first report", func(sessions.Report) bool { return true })
+	h.set(func() { h.sessions[2] = row(1, "", 0, 0, "") })
+	w.untilSession(2, "connected", func(s sessions.Session) bool { return s.State == sessions.StateConnected })
+	h.set(func() {
+		h.settings["noevents"] = "1"
+		h.sessions[2] = row(0, "alice", logonA, 0, "")
+	})
+	w.untilSession(2, "logged on", func(s sessions.Session) bool { return s.State == sessions.StateActive })
+}
+
 func TestSignsOfLifeMakeReadingsNew(t *testing.T) {
 	h := newStubHost(t)
 	w := watch(t, Config{Beat: 100 * time.Millisecond, Poll: 50 * time.Millisecond}, h)
