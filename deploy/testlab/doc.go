@@ -13,4 +13,8 @@
 // xvfb, freerdp2-x11, freerdp2-shadow-x11, winpr-utils, rdesktop, imagemagick,
 // tesseract-ocr, iproute2, util-linux and passwd; what a test lacks is told by
 // [Require].
+//
+// The environment can name another xrdp than the machine's own, to run the same
+// tests with it: TESTLAB_XRDP is a directory with sbin/xrdp, sbin/xrdp-sesman and
+// etc/xrdp. TESTLAB_XFREERDP holds further arguments for xfreerdp.
 package testlab

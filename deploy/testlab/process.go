@@ -76,6 +76,11 @@ func (p *process) kill() {
 // terminate asks the program to end, and kills it after grace.
 func (p *process) terminate(grace time.Duration) {
 	p.cmd.Process.Signal(syscall.SIGTERM)
+	p.awaitEnd(grace)
+}
+
+// awaitEnd waits until the program has ended, and kills it after grace.
+func (p *process) awaitEnd(grace time.Duration) {
 	select {
 	case <-p.done:
 	case <-time.After(grace):

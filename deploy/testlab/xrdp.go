@@ -141,6 +141,7 @@ func startXRDP(t testing.TB, name, ip string, opts XRDPOptions) (*XRDPHost, erro
 	h.input = w
 	argv := append([]string{"unshare"}, namespaces()...)
 	h.proc = startProcess(t, processOptions{pipe: r, env: []string{"PATH=" + hostPath()}}, append(argv, "bash", "-c", hostScript, "bash", name, dir)...)
+	t.Cleanup(h.Stop) // once more: before the directories are removed
 	if err := h.sendUsers(w); err != nil {
 		return nil, err
 	}
@@ -276,8 +277,10 @@ func (h *XRDPHost) listening(ctx context.Context) bool {
 	if err != nil || !strings.Contains(listeners, h.Addr+" ") {
 		return false
 	}
-	if found, _ := filepath.Glob(fmt.Sprintf("/proc/%d/root/run/xrdp/sesman.socket", h.pid)); len(found) > 0 {
-		return true
+	for _, socket := range []string{"sesman.socket", "sockdir/sesman.socket"} {
+		if _, err := os.Stat(fmt.Sprintf("/proc/%d/root/run/xrdp/%s", h.pid, socket)); err == nil {
+			return true
+		}
 	}
 	return strings.Contains(listeners, fmt.Sprintf("[::1]:%d ", h.SesmanPort)) ||
 		strings.Contains(listeners, fmt.Sprintf("127.0.0.1:%d ", h.SesmanPort))
@@ -299,8 +302,8 @@ func firstChild(pid int) int {
 func (h *XRDPHost) Stop() {
 	h.stop.Do(func() {
 		if h.proc != nil {
-			h.input.Close()
-			h.proc.kill()
+			h.input.Close() // and unshare ends when the last process has
+			h.proc.awaitEnd(5 * time.Second)
 		}
 		h.lease.release()
 	})
@@ -333,8 +336,8 @@ func (h *XRDPHost) Exec(argv ...string) (string, error) {
 	return string(out), nil
 }
 
-// SesmanLog and XRDPLog are the ends of the host's two logs.
+// SesmanLog is the end of the session manager's log.
 func (h *XRDPHost) SesmanLog() string { return readTail(filepath.Join(h.Log, "xrdp-sesman.log")) }
 
-// XRDPLog is the end of the log of xrdp, see [XRDPHost.SesmanLog].
+// XRDPLog is the end of xrdp's own log.
 func (h *XRDPHost) XRDPLog() string { return readTail(filepath.Join(h.Log, "xrdp.log")) }

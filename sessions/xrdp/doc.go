@@ -16,8 +16,8 @@
 // # Since when it is disconnected
 //
 // The channel server opens a new listening socket the moment its client goes, so
-// the change time of that socket is when the session was disconnected, to the
-// millisecond. It is believed when it fits what the driver has seen itself, or,
+// the change time of that socket is when the session was disconnected, to some
+// milliseconds. It is believed when it fits what the driver has seen itself, or,
 // for sessions that it finds disconnected, what sesman's log says about the last
 // logon. Otherwise DisconnectedAt is when the driver first saw the session
 // disconnected. It is never earlier than the truth, and a session that was in use
@@ -27,7 +27,11 @@
 //
 // In one script under a lock on the host: only if session and window manager are
 // the processes described, by ID and start time, of the same user, still not
-// connected to, and not used since. Then the window manager gets a TERM signal,
+// connected to, and neither used nor logged on to since. Then the window manager gets a TERM signal,
 // and the session manager ends the rest. Nothing is ever killed by force, as that
 // leaves stale sockets which keep the host from starting sessions.
+//
+// A few milliseconds cannot be closed from outside: a user whom the session
+// manager lets back in at the very moment of the signal is sent to a session that
+// ends, and has to log on once more.
 package xrdp

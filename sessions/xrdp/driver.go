@@ -1,6 +1,7 @@
 package xrdp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,18 +35,12 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
-	for d, v := range map[*time.Duration]time.Duration{&c.Poll: 5 * time.Second, &c.Timeout: 20 * time.Second, &c.Settle: 30 * time.Second} {
-		if *d <= 0 {
-			*d = v
-		}
-	}
-	for p, v := range map[*string]string{
-		&c.SesmanINI: "/etc/xrdp/sesman.ini", &c.SesmanLog: "/var/log/xrdp-sesman.log", &c.SocketDir: "/run/xrdp",
-	} {
-		if *p == "" {
-			*p = v
-		}
-	}
+	c.Poll = cmp.Or(max(c.Poll, 0), 5*time.Second)
+	c.Timeout = cmp.Or(max(c.Timeout, 0), 20*time.Second)
+	c.Settle = cmp.Or(max(c.Settle, 0), 30*time.Second)
+	c.SesmanINI = cmp.Or(c.SesmanINI, "/etc/xrdp/sesman.ini")
+	c.SesmanLog = cmp.Or(c.SesmanLog, "/var/log/xrdp-sesman.log")
+	c.SocketDir = cmp.Or(c.SocketDir, "/run/xrdp")
 	return c
 }
 

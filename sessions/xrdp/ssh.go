@@ -1,6 +1,7 @@
 package xrdp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,17 +53,11 @@ type SSH struct {
 // mistakes early, and again whenever it connects; it connects to nothing yet.
 // log may be nil.
 func NewSSH(cfg SSHConfig, log *zap.Logger) (*SSH, error) {
-	if cfg.User == "" {
-		cfg.User = "root"
-	}
+	cfg.User = cmp.Or(cfg.User, "root")
+	cfg.DialTimeout = cmp.Or(max(cfg.DialTimeout, 0), 10*time.Second)
+	cfg.KeepAlive = cmp.Or(max(cfg.KeepAlive, 0), 15*time.Second)
 	if _, _, err := net.SplitHostPort(cfg.Addr); err != nil {
 		cfg.Addr = net.JoinHostPort(strings.Trim(cfg.Addr, "[]"), "22")
-	}
-	if cfg.DialTimeout <= 0 {
-		cfg.DialTimeout = 10 * time.Second
-	}
-	if cfg.KeepAlive <= 0 {
-		cfg.KeepAlive = 15 * time.Second
 	}
 	if log == nil {
 		log = zap.NewNop()
