@@ -33,6 +33,13 @@ func TestMain(m *testing.M) {
 // patience is how long anything may take before it counts as hung.
 const patience = 30 * time.Second
 
+func notShort(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+}
+
 // manager is who reads the simulated hosts.
 var manager = simhost.Manager{Account: sessions.Account{Domain: "CONTOSO", User: "svc-rdpbroker"}, Password: "correct horse"}
 
@@ -215,7 +222,7 @@ func (o *office) yaml(t *testing.T) string {
 		o.write(t, w.name+".pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.tls.Certificates[0].Certificate[0]})))
 		opt := w.Model().Options()
 		fmt.Fprintf(&y, "      - {name: %s, address: '%s', slots: %d, %s", w.name, w.rdp, max(1, opt.Slots), w.keys)
-		fmt.Fprintf(&y, "winrm: {address: 'https://%s', user: '%s', password_file: password, ca_file: %s.pem, poll: %s, text_eviction: true}}\n",
+		fmt.Fprintf(&y, "winrm: {address: 'https://%s', user: '%s', password_file: password, ca_file: %s.pem, poll: %s, mode: text, text_eviction: true}}\n",
 			w.winrm, manager.Account, w.name, o.poll)
 	}
 	return y.String()

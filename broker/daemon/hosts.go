@@ -13,6 +13,7 @@ import (
 	"github.com/rdpbroker/rdpbroker/broker"
 	"github.com/rdpbroker/rdpbroker/broker/config"
 	"github.com/rdpbroker/rdpbroker/sessions/inventory"
+	"github.com/rdpbroker/rdpbroker/sessions/tsts"
 	"github.com/rdpbroker/rdpbroker/sessions/winrm"
 )
 
@@ -35,6 +36,7 @@ type driven struct {
 // is in them: a renewed certificate is a change.
 type source struct {
 	WinRM *config.WinRM
+	RPC   *config.RPC
 	XRDP  *config.XRDP
 	CA    string
 }
@@ -50,7 +52,7 @@ func drivers(cfg *config.Config, old map[string]driven, log *zap.Logger) (_ map[
 	}()
 	for _, f := range cfg.Farms {
 		for _, h := range f.Hosts {
-			src := source{WinRM: h.WinRM, XRDP: h.XRDP}
+			src := source{WinRM: h.WinRM, RPC: h.RPC, XRDP: h.XRDP}
 			if h.WinRM != nil && h.WinRM.CAFile != "" {
 				ca, err := os.ReadFile(h.WinRM.CAFile)
 				if err != nil {
@@ -84,26 +86,49 @@ func closeAll(ds, keep map[string]driven) error {
 }
 
 func newDriver(src source, log *zap.Logger) (driver, error) {
-	if src.XRDP != nil {
+	switch {
+	case src.XRDP != nil:
 		return newXRDP(src.XRDP, log)
+	case src.RPC != nil:
+		return newRPC(src.RPC, log)
 	}
-	w := src.WinRM
-	var ca []byte // nil: the system's
-	if src.CA != "" {
-		ca = []byte(src.CA)
-	}
-	return winrm.New(winrm.Config{
+	return newWinRM(src.WinRM, src.CA, log)
+}
+
+func newWinRM(w *config.WinRM, ca string, log *zap.Logger) (driver, error) {
+	c := winrm.Config{
 		Endpoint:     w.URL,
 		User:         w.User,
 		Password:     w.Password.Read,
-		CA:           ca,
 		ServerName:   w.ServerName,
 		PlainHTTP:    strings.HasPrefix(w.URL, "http://"), // config lets it pass only where it was asked for
 		Basic:        w.Auth == "basic",
 		Poll:         w.Poll,
 		Timeout:      w.Timeout,
+		Mode:         winrm.Mode(w.Mode),
 		TextEviction: w.TextEviction,
-	}, log)
+	}
+	if ca != "" { // else the system's
+		c.CA = []byte(ca)
+	}
+	return winrm.New(c, log)
+}
+
+func newRPC(r *config.RPC, log *zap.Logger) (driver, error) {
+	c := tsts.Config{
+		Addr:           r.Address,
+		User:           r.User,
+		Auth:           tsts.Auth(r.Auth),
+		KerberosConfig: r.Krb5Conf,
+		Realm:          r.Realm,
+		Keytab:         r.Keytab,
+		Poll:           r.Poll,
+		Timeout:        r.Timeout,
+	}
+	if !r.Password.IsZero() {
+		c.Password = r.Password.Read
+	}
+	return tsts.New(c, log)
 }
 
 // entries are the hosts for the inventory.
@@ -119,10 +144,18 @@ func entries(cfg *config.Config, by map[string]driven) []inventory.Entry {
 }
 
 // freshFor is how old a reading may be for placements: three polls and the time
-// that one reading may take, so that a single failure keeps nobody out.
+// that one reading may take, so that a single failure keeps nobody out; and not
+// less than the default, since an agent with nothing to tell is heard only now
+// and then.
 func freshFor(h config.Host) time.Duration {
-	if h.XRDP != nil {
-		return 3*h.XRDP.Poll + h.XRDP.Timeout
+	var poll, timeout time.Duration
+	switch {
+	case h.XRDP != nil:
+		poll, timeout = h.XRDP.Poll, h.XRDP.Timeout
+	case h.RPC != nil:
+		poll, timeout = h.RPC.Poll, h.RPC.Timeout
+	case h.WinRM != nil:
+		poll, timeout = h.WinRM.Poll, h.WinRM.Timeout
 	}
-	return 3*h.WinRM.Poll + h.WinRM.Timeout
+	return max(3*poll+timeout, inventory.DefaultFreshFor)
 }
