@@ -133,3 +133,8 @@ func why(d placement.Decision, as, host string, id int) string {
 	}
 	return strings.Join(all, "; ")
 }
+
+// onlyActive is h on a host that does not count disconnected sessions.
+func onlyActive(h sessions.HostState) sessions.HostState {
+	return with(h, func(h *sessions.HostState) { h.Host.CountDisconnected = sessions.No })
+}

@@ -151,6 +151,18 @@ func (s situation) own(state sessions.State) (all []victim) {
 	return all
 }
 
+// keptOut are the hosts, among those of own, that would turn the caller away: the
+// way back takes a slot there, and none is free.
+func (s situation) keptOut(own []victim) (names []string) {
+	for _, x := range own {
+		h := s.host(x.host)
+		if !countsDisconnected(h) && limitOf(h) > 0 && s.used(h) >= limitOf(h) && now.Sub(h.Report.ReadAt) <= h.FreshFor && !slices.Contains(names, x.host) {
+			names = append(names, x.host)
+		}
+	}
+	return names
+}
+
 func (s situation) hostsWithSlot() (names []string) {
 	for i := range s.hosts {
 		if h := &s.hosts[i]; h.Host.Farm == s.view.Farm && s.usable(h) && s.used(h) < limitOf(h) {

@@ -38,6 +38,9 @@ func TestDecideFollowsTheOrder(t *testing.T) {
 		if !s.policy.TakeOverActive {
 			taken = nil
 		}
+		kept := s.keptOut(own)
+		out := func(x victim) bool { return slices.Contains(kept, x.host) }
+		own, taken = slices.DeleteFunc(own, out), slices.DeleteFunc(taken, out)
 		slots, victims := s.hostsWithSlot(), s.victims()
 		if !s.mayEvict() {
 			victims = nil
@@ -52,7 +55,7 @@ func TestDecideFollowsTheOrder(t *testing.T) {
 			case slices.ContainsFunc(taken, there):
 				own, taken = nil, slices.DeleteFunc(taken, func(x victim) bool { return !there(x) })
 			case slices.Contains(slots, s.id.Host):
-				own, taken, slots = nil, nil, []string{s.id.Host}
+				own, taken, kept, slots = nil, nil, nil, []string{s.id.Host}
 			}
 		}
 
@@ -72,6 +75,10 @@ func TestDecideFollowsTheOrder(t *testing.T) {
 		case len(taken) > 0:
 			if d.Kind != placement.TakeOver || !slices.ContainsFunc(taken, mine) {
 				fail("there is an own active session")
+			}
+		case len(kept) > 0:
+			if d.Kind != placement.WaitForSlot {
+				fail("the host of an own disconnected session is full")
 			}
 		case len(slots) > 0:
 			if d.Kind != placement.Place || !slices.Contains(slots, d.Host) {

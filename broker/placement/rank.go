@@ -24,7 +24,7 @@ func (d *decider) tokenHost() (Decision, bool) {
 			d.note(h.Host.Name, nil, "slot", "named by the token, but "+h.closed)
 			return Decision{}, false
 		}
-		if s := d.bestOwn(h); s != nil {
+		if s := d.bestOwn(h); s != nil && !d.keptOut(h, *s) {
 			return d.back(h, *s, "the token names this host, and the caller has a session there"), true
 		}
 		if h.noNew != "" || h.free() <= 0 {
@@ -40,13 +40,14 @@ func (d *decider) tokenHost() (Decision, bool) {
 
 // ownSession sends the caller back to their own session: a disconnected one
 // before an active one, the most recently disconnected first. Draining and
-// stale hosts take their users back.
+// stale hosts take their users back. Who is kept out by a full host waits for it:
+// a new session elsewhere would leave their work behind.
 func (d *decider) ownSession() (Decision, bool) {
 	if _, ok := d.id.Account(); !ok {
 		return Decision{}, false
 	}
 	var best *sessions.Session
-	var bestHost *hostView
+	var bestHost, full *hostView
 	for i := range d.hosts {
 		h := &d.hosts[i]
 		s := d.bestOwn(h)
@@ -55,6 +56,11 @@ func (d *decider) ownSession() (Decision, bool) {
 		}
 		if h.closed != "" {
 			d.note(h.Host.Name, s, "own", h.closed)
+			continue
+		}
+		if d.keptOut(h, *s) {
+			d.note(h.Host.Name, s, "own", slots(h)+", and a disconnected session holds none")
+			full = h
 			continue
 		}
 		if best == nil || d.preferOwn(h, *s, bestHost, *best) {
@@ -66,10 +72,22 @@ func (d *decider) ownSession() (Decision, bool) {
 		}
 		d.note(h.Host.Name, s, "own", "another own session is preferred")
 	}
+	if best == nil && full != nil {
+		for i := range d.hosts {
+			d.note(d.hosts[i].Host.Name, nil, "slot", "the caller's own session is on "+full.Host.Name)
+		}
+		return Decision{Kind: WaitForSlot, Reason: fmt.Sprintf("the caller's own session is on %s, which is full (%s)", full.Host.Name, slots(full))}, true
+	}
 	if best == nil {
 		return Decision{}, false
 	}
 	return d.back(bestHost, *best, "the caller's own session"), true
+}
+
+// keptOut reports whether h would turn the owner of s away: where disconnected
+// sessions hold no slot, the way back needs a free one.
+func (d *decider) keptOut(h *hostView, s sessions.Session) bool {
+	return s.State == sessions.StateDisconnected && !h.Counted(s) && h.limit > 0 && h.free() <= 0 && h.Fresh(d.view.Now)
 }
 
 func (d *decider) back(h *hostView, s sessions.Session, why string) Decision {
