@@ -12,6 +12,10 @@ import (
 	"github.com/rdpbroker/rdpbroker/sessions"
 )
 
+// refusedPause is for how long a session that could not be logged off is left
+// alone: whoever waits would otherwise ask its host again after every reading.
+const refusedPause = 15 * time.Second
+
 const noEvictor = "nothing is configured that could log sessions off this host"
 
 // startEviction has the victim logged off for l. The caller holds mu.
@@ -81,7 +85,7 @@ func (b *Broker) evictionEnded(l *logon, ref sessions.Ref, began time.Time, err 
 	case errors.As(err, &refused):
 		delete(b.leaving, ref)
 		b.forgetEviction(evictionStamp{host: ref.Host, client: l.id.Client, at: began})
-		b.untouchable[ref] = sessionMark{why: "its host refused: " + refused.Why, until: now}
+		b.untouchable[ref] = sessionMark{why: "its host refused: " + refused.Why, until: now.Add(refusedPause)}
 		b.recordEviction(audit.EvictionRefused, l, now, took, err)
 		b.fail(l, err)
 	case errors.As(err, &stuck):
@@ -90,9 +94,9 @@ func (b *Broker) evictionEnded(l *logon, ref sessions.Ref, began time.Time, err 
 		b.fail(l, err)
 	default:
 		// It may or may not have been told to go: it counts as there, and is not
-		// chosen again, until a new reading tells.
+		// chosen again, until a new reading some time later tells.
 		delete(b.leaving, ref)
-		b.untouchable[ref] = sessionMark{why: "the outcome of its logoff is not known", until: now}
+		b.untouchable[ref] = sessionMark{why: "the outcome of its logoff is not known", until: now.Add(refusedPause)}
 		b.recordEviction(audit.EvictionFailed, l, now, took, err)
 		b.fail(l, err)
 	}

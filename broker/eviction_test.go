@@ -351,6 +351,31 @@ func TestRefusalsDoNotCountForCeilings(t *testing.T) {
 	})
 }
 
+// A host that says no, or nothing that is understood, is not asked again after
+// each of its readings while somebody waits.
+func TestAHostThatSaysNoIsLeftAlone(t *testing.T) {
+	for _, no := range []error{&sessions.RefusedError{Why: "access is denied"}, errors.New("connection reset")} {
+		synctest.Test(t, func(t *testing.T) {
+			farm := evicting()
+			farm.Wait = time.Hour
+			w := newWorld(t, farm, newHost("ts1", 1).with("old", 9*time.Hour))
+			asked := 0
+			w.setEvictor("ts1", func(context.Context, sessions.Host, sessions.Session) error {
+				asked++
+				return no
+			})
+			w.connect(named("alice")).expect("waiting")
+			for range 60 {
+				time.Sleep(time.Second)
+				w.read()
+			}
+			if asked < 2 || asked > 5 {
+				t.Errorf("%v: asked %d times in a minute", no, asked)
+			}
+		})
+	}
+}
+
 func TestShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, evicting(), newHost("ts1", 2).with("old", 9*time.Hour).with("zoe", 0), newHost("ts2", 1))
