@@ -5,25 +5,33 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"time"
 
 	"golang.org/x/crypto/ssh/knownhosts"
 
+	"github.com/rdpbroker/rdpbroker/sessions/winagent"
 	"github.com/rdpbroker/rdpbroker/sessions/winrm"
-	"github.com/rdpbroker/rdpbroker/sessions/xrdp"
 )
 
 // prepare is the script that does what most advice about Windows hosts asks for.
 const prepare = "deploy/windows/prepare-host.ps1"
 
+// refusal is the form of every driver's error about an account that was not let
+// in: it says how long nobody should try again.
+type refusal interface {
+	error
+	RetryAfter() time.Duration
+}
+
 // verdictOf is what an error of a reading says of the account.
 func verdictOf(err error) verdict {
-	var onWinRM *winrm.AuthError
-	var onSSH *xrdp.AuthError
-	if errors.As(err, &onWinRM) || errors.As(err, &onSSH) {
+	var no refusal
+	if errors.As(err, &no) {
 		return refused
 	}
 	var fault *winrm.Fault
-	if errors.As(err, &fault) || knownText(err) != nil {
+	var agent *winagent.UnusableError
+	if errors.As(err, &fault) || errors.As(err, &agent) || knownText(err) != nil {
 		return accepted // it is about what the account was let in to
 	}
 	return unsaid
@@ -32,35 +40,30 @@ func verdictOf(err error) verdict {
 // explain says why a host could not be read, and what to do.
 func (h Host) explain(err error) []Finding {
 	var (
-		onWinRM *winrm.AuthError
-		onSSH   *xrdp.AuthError
-		fault   *winrm.Fault
-		status  *winrm.StatusError
-		key     *knownhosts.KeyError
+		no     refusal
+		agent  *winagent.UnusableError
+		fault  *winrm.Fault
+		status *winrm.StatusError
+		key    *knownhosts.KeyError
 	)
 	switch {
-	case errors.As(err, &onWinRM):
-		return []Finding{h.refusal(onWinRM)}
-	case errors.As(err, &onSSH):
-		return []Finding{failure(CheckLogon, "%v", err).
-			advise("check user and key_file (its public half in the user's authorized_keys on the host) or the password, and PermitRootLogin for root; it was tried once")}
-	case errors.As(err, &key) && len(key.Want) == 0:
-		return []Finding{failure(CheckTrust, "%s has no key of the host", h.Management.KnownHosts).
-			advise("compare the key with the host's own (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub there), then: ssh-keyscan %s >> %s", keyscan(h.Management.Addr), h.Management.KnownHosts)}
+	case errors.As(err, &no):
+		return []Finding{h.refusal(no)}
 	case errors.As(err, &key):
-		return []Finding{failure(CheckTrust, "the host has another key than in %s; somebody may be in between", h.Management.KnownHosts).
-			advise("if the host was installed anew, take its old lines out (ssh-keygen -R) and add the new key; else find out who answers there")}
+		return []Finding{h.hostKey(key)}
+	case errors.As(err, &agent):
+		return h.let(failure(CheckTools, "%v", err).
+			advise("mode: auto reads such a host by the text tools; or allow the broker's account PowerShell in full language mode (application control)"))
 	case errors.As(err, &fault):
 		return h.let(faultFinding(fault, err))
 	case errors.As(err, &status):
 		return []Finding{statusFinding(status, err)}
+	case late(err):
+		return []Finding{failure(CheckReading, "the host did not answer in time: %v", err).
+			advise("see how busy the host is; a host that is always slow needs a larger timeout in broker.yaml")}
 	}
 	if t := knownText(err); t != nil {
 		return h.let(failure(t.check, "%v", err).advise("%s", t.advice))
-	}
-	if late(err) {
-		return []Finding{failure(CheckReading, "the host did not answer in time: %v", err).
-			advise("see how busy the host is; a host that is always slow needs a larger timeout in broker.yaml")}
 	}
 	return []Finding{failure(CheckReading, "the host cannot be read: %v", err).
 		advise("as long as that is so nobody new is sent there, and nobody is logged off there")}
@@ -69,13 +72,27 @@ func (h Host) explain(err error) []Finding {
 // let is f, after the news that the account was let in.
 func (h Host) let(f Finding) []Finding { return []Finding{h.letIn(), f} }
 
-// refusal is about a logon over WinRM that failed.
-func (h Host) refusal(e *winrm.AuthError) Finding {
-	f := failure(CheckLogon, "%s is not let in: %s", h.Management.User, e.Reason)
-	switch {
-	case strings.Contains(e.Reason, "does not do NTLM"):
+// hostKey is about an ssh host that is not known, or not the one that is known.
+func (h Host) hostKey(e *knownhosts.KeyError) Finding {
+	m := h.Management
+	if len(e.Want) == 0 {
+		return failure(CheckTrust, "%s has no key of the host", m.KnownHosts).
+			advise("compare the key with the host's own (ssh-keygen -lf on its ssh_host_ed25519_key.pub), then: ssh-keyscan %s >> %s", keyscan(m.Addr), m.KnownHosts)
+	}
+	return failure(CheckTrust, "the host has another key than in %s; somebody may be in between", m.KnownHosts).
+		advise("if the host was installed anew, take its old lines out (ssh-keygen -R) and add the new key; else find out who answers there")
+}
+
+// refusal is about a logon that failed.
+func (h Host) refusal(e refusal) Finding {
+	f := failure(CheckLogon, "%s is not let in: %v", h.Management.User, e)
+	switch said := e.Error(); {
+	case h.Management.Kind.ssh():
+		return f.advise("it was tried once. Check user, and key_file (its public half in the user's authorized_keys on the host; for administrators of Windows in " +
+			"administrators_authorized_keys) or the password; and PermitRootLogin for root")
+	case strings.Contains(said, "does not do NTLM"):
 		return f.advise(`on the host: winrm set winrm/config/service/auth @{Negotiate="true"}; and see the policy "Allow remote server management through WinRM"`)
-	case strings.Contains(e.Reason, "seal"):
+	case strings.Contains(said, "does not seal"):
 		return f.advise(`use https (an HTTPS listener); or allow 128-bit encryption for NTLM servers on the host (policy "Minimum session security for NTLM SSP based servers")`)
 	}
 	return f.advise("it was tried once, and each further wrong try counts towards the account's lockout. Check the form of user " +
@@ -135,13 +152,12 @@ type text struct {
 var texts = []text{
 	{"neither a listener nor the services session", CheckRights, noSight},
 	{"access denied, Win32 error", CheckRights, noSight},
+	{"access denied (0x", CheckRights, noSight},
 	{"'quser.exe'", CheckTools, toolless}, // cmd.exe names what it does not find, in any language
 	{"'qwinsta.exe'", CheckTools, toolless},
 	{`\"quser.exe\"`, CheckTools, toolless}, // German quotes, inside of ours
 	{`\"qwinsta.exe\"`, CheckTools, toolless},
 	{"not found on the host", CheckTools, toolless},
-	{"constrained language mode", CheckTools, "application control (AppLocker, WDAC) forbids scripts to use Windows functions: allow the broker's account to run them"},
-	{"PowerShell is missing", CheckTools, "install Windows PowerShell 5.1"},
 	{"Win32 error 1722", CheckReading, "the host's Remote Desktop Services do not answer: is the service TermService running?"},
 	{"printed nothing", CheckLanguage, wordless},
 	{"not a row of this listing", CheckLanguage, wordless},

@@ -21,7 +21,10 @@ import (
 	"github.com/rdpbroker/rdpbroker/broker/placement"
 	"github.com/rdpbroker/rdpbroker/rdpproxy/reach"
 	"github.com/rdpbroker/rdpbroker/sessions"
+	"github.com/rdpbroker/rdpbroker/sessions/tsts"
+	"github.com/rdpbroker/rdpbroker/sessions/winagent"
 	"github.com/rdpbroker/rdpbroker/sessions/winrm"
+	"github.com/rdpbroker/rdpbroker/sessions/xrdp"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -87,7 +90,7 @@ func farm(t *testing.T) []doctor.Host {
 			Management: doctor.Management{Kind: doctor.WinRM, PlainHTTP: true, Addr: listen(t).Addr().String(), User: `CONTOSO\svc`}},
 		{Host: host("gone"), Reader: reader(sessions.Report{}, errors.New("never asked")),
 			Management: doctor.Management{Kind: doctor.WinRM, Addr: "127.0.0.1:1"}},
-		{Host: x1, Eviction: placement.Shadow, Management: doctor.Management{Kind: doctor.Local}, Reader: reader(sessions.Report{
+		{Host: x1, Eviction: placement.Shadow, Management: doctor.Management{Kind: doctor.XRDPLocal}, Reader: reader(sessions.Report{
 			ReadAt: noon, HostTime: noon, Source: "xrdp", Limit: 5, CountsDisconnected: sessions.Yes,
 			Sessions: []sessions.Session{{ID: 70001, Account: sessions.Account{User: "dave"}, State: sessions.StateActive}},
 		}, nil)},
@@ -148,7 +151,7 @@ func TestOneWrongPasswordIsTriedOnce(t *testing.T) {
 	var hosts []doctor.Host
 	for i := range 6 {
 		hosts = append(hosts, doctor.Host{Host: host(fmt.Sprint("ts", i)), Reader: refusing,
-			Management: doctor.Management{Kind: doctor.Local, User: "svc", Credential: "svc"}})
+			Management: doctor.Management{Kind: doctor.XRDPLocal, User: "svc", Credential: "svc"}})
 	}
 	hosts[5].Management.Credential = "another"
 	result := doctor.New(fake()).Run(t.Context(), hosts, nil)
@@ -186,7 +189,7 @@ func TestAGoodPasswordIsUsedSideBySide(t *testing.T) {
 		return sessions.Report{Source: "quser"}, nil
 	})
 	d := doctor.New(fake())
-	m := doctor.Management{Kind: doctor.Local, Credential: "svc"}
+	m := doctor.Management{Kind: doctor.XRDPLocal, Credential: "svc"}
 	silent := d.Check(t.Context(), doctor.Host{Host: host("ts0"), Reader: together, Management: m})
 	want(t, silent, doctor.CheckReading, reach.LevelFailure, "connection reset")
 	d.Check(t.Context(), doctor.Host{Host: host("ts1"), Reader: reader(sessions.Report{}, nil), Management: m})
@@ -216,7 +219,7 @@ func TestSilence(t *testing.T) {
 	r := d.Check(t.Context(), h)
 	want(t, r, doctor.CheckName, reach.LevelFailure, "cannot be looked up", "deadline")
 	want(t, r, doctor.CheckTrust, reach.LevelFailure, "no answer in time")
-	h.Management = doctor.Management{Kind: doctor.SSH, Addr: silent, Credential: "x"}
+	h.Management = doctor.Management{Kind: doctor.XRDPOverSSH, Addr: silent, Credential: "x"}
 	want(t, d.Check(t.Context(), h), doctor.CheckReading, reach.LevelFailure, "did not answer in time")
 
 	cfg.ConnectTimeout, cfg.ReadTimeout = time.Hour, time.Hour
@@ -238,17 +241,27 @@ func TestDriversWords(t *testing.T) {
 		{"quser.exe: exit code 0: quser, line 2 (\"x\"): not a row of this listing", doctor.CheckLanguage, "report what they print"},
 		{"qwinsta.exe shows neither a listener nor the services session: …", doctor.CheckRights, "LocalAccountTokenFilterPolicy"},
 		{`qwinsta.exe: exit code 1: "Der Befehl \"qwinsta.exe\" ist entweder falsch geschrieben"`, doctor.CheckTools, "Home"},
-		{"the agent cannot run: constrained language mode", doctor.CheckTools, "AppLocker"},
+		{"RpcOpenEnum: access denied (0x80070005)", doctor.CheckRights, "LocalAccountTokenFilterPolicy"},
 		{"read xrdp host x1: xrdp-sesman is not running", doctor.CheckTools, "systemctl"},
 		{"read xrdp host x1: several xrdp-sesman are running (pids [1 2])", doctor.CheckTools, "all but one"},
 		{"something else", doctor.CheckReading, "nobody new is sent there"},
 	}
 	for _, tt := range tests {
-		h := doctor.Host{Host: host("h"), Management: doctor.Management{Kind: doctor.Local}, Reader: reader(sessions.Report{}, errors.New(tt.err))}
+		h := doctor.Host{Host: host("h"), Management: doctor.Management{Kind: doctor.XRDPLocal}, Reader: reader(sessions.Report{}, errors.New(tt.err))}
 		want(t, doctor.New(fake()).Check(t.Context(), h), tt.check, reach.LevelFailure, tt.err, tt.words)
 	}
+	for err, words := range map[error]string{
+		&winagent.UnusableError{Why: "constrained language mode"}: "mode: auto",
+		&tsts.AuthError{Addr: "ts1:445", Reason: "wrong"}:         "lockout",
+		&xrdp.AuthError{User: "root", Err: errors.New("no")}:      "lockout",
+	} {
+		h := doctor.Host{Host: host("h"), Management: doctor.Management{Kind: doctor.XRDPLocal}, Reader: reader(sessions.Report{}, err)}
+		if r := doctor.New(fake()).Check(t.Context(), h); r.Count(reach.LevelFailure) != 1 || !strings.Contains(fmt.Sprint(r.Findings), words) {
+			t.Errorf("%v: nothing with %q in %+v", err, words, r.Findings)
+		}
+	}
 	for code, words := range map[uint32]string{5: "RootSDDL", 2147942402: "no command shell", 87: "winrm helpmsg 0x57"} {
-		h := doctor.Host{Host: host("h"), Management: doctor.Management{Kind: doctor.Local}, Reader: reader(sessions.Report{}, &winrm.Fault{Code: code})}
+		h := doctor.Host{Host: host("h"), Management: doctor.Management{Kind: doctor.XRDPLocal}, Reader: reader(sessions.Report{}, &winrm.Fault{Code: code})}
 		r := doctor.New(fake()).Check(t.Context(), h)
 		found := false
 		for _, f := range r.Findings {
@@ -260,7 +273,12 @@ func TestDriversWords(t *testing.T) {
 	}
 }
 
-func TestSlotsAndCounting(t *testing.T) {
+// warned is the reading of an agent with these warnings.
+func warned(w ...string) sessions.Report {
+	return sessions.Report{Source: "agent", OS: "Windows", Warnings: w}
+}
+
+func TestJudgement(t *testing.T) {
 	tests := []struct {
 		name     string
 		slots    int
@@ -282,6 +300,14 @@ func TestSlotsAndCounting(t *testing.T) {
 		{"hold none, so none is freed", 2, sessions.No, placement.Evict, sessions.Report{NoEvict: "x"}, doctor.CheckEviction, reach.LevelOK, "hold no slots"},
 		{"eviction off", 2, 0, placement.Off, sessions.Report{NoEvict: "x"}, doctor.CheckEviction, reach.LevelOK, "off"},
 		{"clock ahead", 2, 0, 0, sessions.Report{ReadAt: noon, HostTime: noon.Add(time.Hour)}, doctor.CheckClock, reach.LevelWarning, "1h0m0s ahead"},
+		{"no agent", 2, 0, 0, sessions.Report{Source: "quser (no agent: Constrained Language Mode)"}, doctor.CheckTools, reach.LevelWarning, "read by quser: Constrained Language Mode"},
+		{"text instead of an agent", 2, 0, 0, sessions.Report{Source: "quser (no agent: x)"}, doctor.CheckClock, reach.LevelOK, "(quser)"},
+		{"an agent without rights", 2, 0, 0, warned("the agent is no administrator: sessions are missing"), doctor.CheckRights, reach.LevelWarning, "Query right"},
+		{"an agent with rights", 2, 0, 0, warned(), doctor.CheckRights, reach.LevelOK, "is an administrator"},
+		{"nothing amiss", 2, 0, 0, warned(), doctor.CheckPolicies, reach.LevelOK, "no setting"},
+		{"several sessions per user", 2, 0, 0, warned("(fSingleSessionPerUser is 0, by policy)"), doctor.CheckPolicies, reach.LevelWarning, "two slots"},
+		{"logons disabled", 2, 0, 0, warned("logons are disabled on the host"), doctor.CheckDrain, reach.LevelWarning, "logons"},
+		{"sessions of an earlier sesman", 2, 0, 0, warned("sessions to which nobody can get back"), doctor.CheckSessions, reach.LevelWarning, "end them"},
 		{"nothing of the system", 2, 0, 0, sessions.Report{}, doctor.CheckRights, reach.LevelWarning, "Query right"},
 	}
 	for _, tt := range tests {

@@ -34,16 +34,21 @@ type Kind uint8
 
 // The kinds.
 const (
-	WinRM Kind = iota // Windows, over WinRM
-	SSH               // xrdp, over ssh
-	Local             // xrdp, on the broker's own machine
+	WinRM       Kind = iota // Windows, over WinRM
+	WindowsSSH              // Windows, over OpenSSH
+	WindowsRPC              // Windows, over its Terminal Services RPC
+	XRDPOverSSH             // xrdp, over ssh
+	XRDPLocal               // xrdp, on the broker's own machine
 )
+
+func (k Kind) windows() bool { return k <= WindowsRPC }
+func (k Kind) ssh() bool     { return k == WindowsSSH || k == XRDPOverSSH }
 
 // Management says where a host is managed, for the checks that come before a
 // reading. They explain what the reading would only fail with.
 type Management struct {
 	Kind Kind
-	// Addr is host:port; unused for Local.
+	// Addr is host:port; unused for XRDPLocal.
 	Addr string
 	// User is the account, for the texts.
 	User string
@@ -59,6 +64,6 @@ type Management struct {
 	// ServerName is the name that it must bear; "" for that in Addr.
 	ServerName string
 
-	// KnownHosts is the file with the key of an SSH host.
+	// KnownHosts is the file with the host's key, for the kinds over ssh.
 	KnownHosts string
 }

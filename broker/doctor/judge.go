@@ -1,7 +1,9 @@
 package doctor
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +20,10 @@ func (h Host) judge(r sessions.Report) []Finding {
 	if f, found := language(&r); found {
 		all = append(all, f)
 	}
+	if _, why, instead := strings.Cut(r.Source, "(no agent: "); instead {
+		all = append(all, warning(CheckTools, "no agent can run on the host, so it is read by %s: %s", source(&r), strings.TrimSuffix(why, ")")).
+			advise("readings by an agent are exact and live, those by text are neither: see whether the host can be changed (application control, Constrained Language Mode)"))
+	}
 	all = append(all, h.system(&r))
 	all = append(all, occupancy(&state)...)
 	all = append(all, slots(&state)...)
@@ -26,8 +32,14 @@ func (h Host) judge(r sessions.Report) []Finding {
 	return append(all, h.eviction(&state)...)
 }
 
-// kind names the kind of reading in texts.
-func kind(r *sessions.Report) string { return "this kind of reading (" + r.Source + ")" }
+// kind names the kind of reading in texts, without what a driver adds to it:
+// "quser (no agent: …)".
+func kind(r *sessions.Report) string { return "this kind of reading (" + source(r) + ")" }
+
+func source(r *sessions.Report) string {
+	name, _, _ := strings.Cut(r.Source, " ")
+	return name
+}
 
 func (h Host) rights(r *sessions.Report) Finding {
 	system, users := 0, 0
@@ -40,8 +52,10 @@ func (h Host) rights(r *sessions.Report) Finding {
 		}
 	}
 	switch {
-	case h.Management.Kind != WinRM:
+	case !h.Management.Kind.windows():
 		return ok(CheckRights, "commands run as root, which sees all sessions and may end them")
+	case r.Source == "agent" && !slices.ContainsFunc(r.Warnings, aboutRights):
+		return ok(CheckRights, "the account is an administrator there, which sees all sessions and may log them off")
 	case system == 0:
 		return warning(CheckRights, "the account sees %s and no session of the system, so others may be there unseen", count(users, "session of a user", "sessions of users")).
 			advise("%s", noSight)
@@ -62,7 +76,7 @@ func language(r *sessions.Report) (Finding, bool) {
 	case len(unknown) > 0:
 		return warning(CheckLanguage, "%s in a state that is not known to this version: %s", count(len(unknown), "session is", "sessions are"), strings.Join(unknown, ", ")).
 			advise("they hold their slots and are never logged off. Run qwinsta.exe on the host and report the state words that it prints, with the host's language"), true
-	case r.Source == "quser":
+	case source(r) == "quser":
 		return ok(CheckLanguage, "the state of every session is known in the host's language"), true
 	}
 	return Finding{}, false
@@ -78,12 +92,12 @@ func who(s sessions.Session) string {
 
 func (h Host) system(r *sessions.Report) Finding {
 	switch {
-	case r.OS != "":
-		return ok(CheckSystem, "%s", r.OS)
-	case h.Management.Kind == WinRM:
+	case h.Management.Kind.windows() && r.OS == "":
 		return ok(CheckSystem, "the edition of Windows is not told by %s", kind(r))
+	case h.Management.Kind.windows():
+		return ok(CheckSystem, "%s", r.OS)
 	}
-	return ok(CheckSystem, "the version of xrdp is not told by %s", kind(r)).
+	return ok(CheckSystem, "%s; the version of xrdp is not told by %s", cmp.Or(r.OS, "Linux"), kind(r)).
 		advise("on the host: xrdp --version")
 }
 
@@ -181,7 +195,7 @@ func (h Host) drain(r *sessions.Report) Finding {
 		return warning(CheckDrain, "broker.yaml drains the host: nobody new is sent there").advise("take drain: true out when it is to take users again")
 	case r.Draining:
 		return warning(CheckDrain, "the host lets nobody new in: nobody new is sent there").advise("on the host: change logon /query, and /enable when it is to take users again")
-	case h.Management.Kind == WinRM && r.OS == "":
+	case h.Management.Kind.windows() && r.OS == "":
 		return ok(CheckDrain, "drain mode is not told by %s", kind(r)).advise("on the host: change logon /query")
 	}
 	return ok(CheckDrain, "not draining")
@@ -207,22 +221,46 @@ func clock(r *sessions.Report) Finding {
 
 const setClocks = "set both by NTP. The broker reckons with the host's own clock, so nobody is logged off too early; but logs will not match, and Kerberos and certificates fail"
 
+// policies are the host's own warnings. Without any, a driver that tells the
+// operating system has looked for them.
 func (h Host) policies(r *sessions.Report) []Finding {
 	var all []Finding
 	for _, w := range r.Warnings {
-		all = append(all, warning(CheckPolicies, "%s", w).advise("the broker copes, but users may meet another session than their own, or none: change it on the host, or know about it"))
+		all = append(all, policy(w))
 	}
 	switch {
 	case len(all) > 0:
 		return all
-	case h.Management.Kind == WinRM && r.OS == "":
+	case r.OS != "":
+		return []Finding{ok(CheckPolicies, "no setting of the host works against the broker")}
+	case h.Management.Kind.windows():
 		return []Finding{ok(CheckPolicies, "whether Windows itself ends sessions (MaxDisconnectionTime) or gives users several (fSingleSessionPerUser=0) is not told by %s", kind(r)).
 			advise(`on the host: reg query "HKLM\SOFTWARE\Policies\Microsoft\Windows NT\Terminal Services"`)}
-	case h.Management.Kind != WinRM:
-		return []Finding{ok(CheckPolicies, "whether sesman itself ends sessions (KillDisconnected, DisconnectedTimeLimit) is not told by %s", kind(r)).
-			advise("on the host: see [Sessions] in /etc/xrdp/sesman.ini")}
 	}
-	return []Finding{ok(CheckPolicies, "no setting of the host works against the broker")}
+	return []Finding{ok(CheckPolicies, "whether sesman itself ends sessions (KillDisconnected, DisconnectedTimeLimit) is not told by %s", kind(r)).
+		advise("on the host: see [Sessions] in /etc/xrdp/sesman.ini")}
+}
+
+// aboutRights picks the agent's warning that its account is no administrator.
+func aboutRights(w string) bool { return strings.Contains(w, "no administrator") }
+
+// policy is a warning of a driver, with what can be done about it.
+func policy(w string) Finding {
+	switch {
+	case aboutRights(w):
+		return warning(CheckRights, "%s", w).advise("%s", noSight)
+	case strings.Contains(w, "session limit is not known"):
+		return warning(CheckSlots, "%s", w)
+	case strings.Contains(w, "logons are disabled"), strings.Contains(w, "switched off"):
+		return warning(CheckDrain, "%s", w)
+	case strings.Contains(w, "fSingleSessionPerUser"):
+		return warning(CheckPolicies, "%s", w).
+			advise("restrict users to a single session (policy, or fSingleSessionPerUser=1): else somebody who is sent back to their session may get a second one, and hold two slots")
+	case strings.Contains(w, "nobody can get back"):
+		return warning(CheckSessions, "%s", w).advise("end them: they hold memory, and perhaps somebody's unsaved work")
+	}
+	return warning(CheckPolicies, "%s", w).
+		advise("sessions end, or users are cut off, by the host's own rule and not by the broker's: lift it, or know about it")
 }
 
 func (h Host) eviction(s *sessions.HostState) []Finding {

@@ -13,7 +13,7 @@ import (
 func (d *Doctor) management(ctx context.Context, h Host) []Finding {
 	var all []Finding
 	m := h.Management
-	if m.Kind != Local {
+	if m.Kind != XRDPLocal {
 		rdpName, _, _ := net.SplitHostPort(h.Addr)
 		if name, _, _ := net.SplitHostPort(m.Addr); name != rdpName {
 			f, found := d.resolve(ctx, CheckManagementName, m.Addr)
@@ -38,11 +38,11 @@ func (d *Doctor) management(ctx context.Context, h Host) []Finding {
 	return append(all, d.reading(ctx, h)...)
 }
 
-// trusts judges whom the password would go to. What the key of an SSH host is
-// worth shows in the reading: the finding is empty then.
+// trusts judges whom the password would go to. Over ssh and RPC that shows in the
+// reading: the finding is empty then.
 func (d *Doctor) trusts(ctx context.Context, m Management, conn net.Conn) (Finding, bool) {
 	switch {
-	case m.Kind == SSH:
+	case m.Kind != WinRM:
 		return Finding{}, true
 	case m.PlainHTTP:
 		return warning(CheckTrust, "WinRM is used without TLS (plain_http): its messages are sealed by NTLM, but nothing proves that it is the right host").
@@ -82,10 +82,10 @@ func (d *Doctor) reading(ctx context.Context, h Host) []Finding {
 }
 
 func (h Host) letIn() Finding {
-	switch h.Management.Kind {
-	case Local:
+	switch k := h.Management.Kind; {
+	case k == XRDPLocal:
 		return ok(CheckLogon, "commands run on this machine")
-	case SSH:
+	case k.ssh():
 		return ok(CheckLogon, "%s is let in; the host's key is that in %s", h.Management.User, h.Management.KnownHosts)
 	}
 	return ok(CheckLogon, "%s is let in", h.Management.User)

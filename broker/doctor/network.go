@@ -62,7 +62,9 @@ func (d *Doctor) connect(ctx context.Context, m Management) (conn net.Conn, f Fi
 	defer cancel()
 	what, advice := "WinRM", "on the host: winrm enumerate winrm/config/listener, and a firewall rule that lets the broker's address in; deploy/windows/prepare-host.ps1 makes both"
 	switch {
-	case m.Kind == SSH:
+	case m.Kind == WindowsRPC:
+		what, advice = "SMB, which carries the RPC,", "on the host: the service LanmanServer, and the firewall rule File and Printer Sharing (SMB-In) for the broker's address"
+	case m.Kind.ssh():
 		what, advice = "ssh", "check that sshd runs on the host and that its firewall lets the broker's address in"
 	case m.PlainHTTP:
 		what, advice = "WinRM over plain HTTP", "on the host: winrm quickconfig, and a firewall rule that lets the broker's address in"

@@ -34,7 +34,7 @@ func TestAnXRDPHost(t *testing.T) {
 		h := config.Host{Host: sessions.Host{Name: "x1", Farm: "office", Addr: host.Addr, Slots: 4}, XRDP: x}
 		return doctor.New(doctor.Config{}).Check(t.Context(), doctor.Host{
 			Host: h.Host, Eviction: placement.Evict,
-			Management: doctor.Management{Kind: doctor.SSH, Addr: x.SSH.Address, User: x.SSH.User, KnownHosts: x.SSH.KnownHosts},
+			Management: doctor.Management{Kind: doctor.XRDPOverSSH, Addr: x.SSH.Address, User: x.SSH.User, KnownHosts: x.SSH.KnownHosts},
 			Reader:     doctor.ReaderFunc(func(ctx context.Context) (sessions.Report, error) { return daemon.ReadHost(ctx, h, nil) }),
 		})
 	}

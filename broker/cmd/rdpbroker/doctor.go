@@ -118,14 +118,19 @@ func management(h config.Host) doctor.Management {
 			Kind: doctor.WinRM, Addr: u.Host, User: w.User, Credential: credential(w.User, w.Password),
 			PlainHTTP: u.Scheme == "http", CAFile: w.CAFile, ServerName: w.ServerName,
 		}
+	case h.RPC != nil:
+		r := h.RPC
+		return doctor.Management{Kind: doctor.WindowsRPC, Addr: r.Address, User: r.User, Credential: credential(r.User, r.Password)}
+	case h.SSH != nil:
+		return overSSH(doctor.WindowsSSH, &h.SSH.SSH)
 	case h.XRDP.SSH != nil:
-		s := h.XRDP.SSH
-		return doctor.Management{
-			Kind: doctor.SSH, Addr: s.Address, User: s.User, Credential: credential(s.User, s.Password),
-			KnownHosts: s.KnownHosts,
-		}
+		return overSSH(doctor.XRDPOverSSH, h.XRDP.SSH)
 	}
-	return doctor.Management{Kind: doctor.Local}
+	return doctor.Management{Kind: doctor.XRDPLocal}
+}
+
+func overSSH(k doctor.Kind, s *config.SSH) doctor.Management {
+	return doctor.Management{Kind: k, Addr: s.Address, User: s.User, Credential: credential(s.User, s.Password), KnownHosts: s.KnownHosts}
 }
 
 // credential tells one account with its password from another; "" without a
