@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net/netip"
@@ -51,14 +52,14 @@ func (t *table) write(w io.Writer) error {
 // WriteHosts writes a table of hosts, and one of who waits if somebody does.
 func WriteHosts(w io.Writer, hosts Hosts) error {
 	var t table
-	t.row("HOST", "FARM", "STATE", "SLOTS", "READ", "NOTES")
+	t.row("HOST", "FARM", "STATE", "SLOTS", "READ", "BY", "NOTES")
 	for i := range hosts.Hosts {
 		h := &hosts.Hosts[i]
 		read := "never"
 		if !h.ReadAt.IsZero() {
 			read = age(hosts.Now.Sub(h.ReadAt)) + " ago"
 		}
-		t.row(clean(h.Name, maxWord), clean(h.Farm, maxWord), hostState(h), slots(h), read, clean(strings.Join(hostNotes(h), "; "), maxSentence))
+		t.row(clean(h.Name, maxWord), clean(h.Farm, maxWord), hostState(h), slots(h), read, clean(cmp.Or(h.Source, none), maxWord), clean(strings.Join(hostNotes(h), "; "), maxSentence))
 	}
 	if err := t.write(w); err != nil || len(hosts.Waiting) == 0 {
 		return err
@@ -112,19 +113,33 @@ func hostNotes(h *Host) []string {
 	if h.ReadAt.IsZero() {
 		return notes
 	}
-	if h.Limit == 0 {
+	switch {
+	case h.Limit == 0:
 		notes = append(notes, "the number of slots is not known: set slots")
+	case h.LimitSource != "":
+		notes = append(notes, "slots by "+h.LimitSource)
 	}
 	switch {
 	case h.Assumed:
 		notes = append(notes, "assumed: disconnected sessions hold slots")
 	case !h.CountsDisconnected:
-		notes = append(notes, "disconnected sessions hold no slots")
+		notes = append(notes, "disconnected sessions hold no slots"+by(h.CountsSource))
+	case h.CountsSource != "":
+		notes = append(notes, "disconnected sessions hold slots"+by(h.CountsSource))
 	}
+	notes = append(notes, h.Warnings...)
 	if h.NoEvict != "" {
 		notes = append(notes, "nobody is logged off there: "+h.NoEvict)
 	}
 	return notes
+}
+
+// by is where something comes from, as the end of a note.
+func by(source string) string {
+	if source == "" {
+		return ""
+	}
+	return " (" + source + ")"
 }
 
 // WriteSessions writes a table of sessions.

@@ -45,6 +45,14 @@ type Host struct {
 	// has said so.
 	CountsDisconnected bool `json:"counts_disconnected"`
 	Assumed            bool `json:"counts_disconnected_assumed,omitempty"`
+	// LimitSource and CountsSource say where Limit and CountsDisconnected come
+	// from, for people: "broker.yaml", or as the host tells it.
+	LimitSource  string `json:"limit_source,omitempty"`
+	CountsSource string `json:"counts_source,omitempty"`
+	// OS is the host's operating system, as far as it was read.
+	OS string `json:"os,omitempty"`
+	// Warnings are settings of the host that work against the broker.
+	Warnings []string `json:"warnings,omitempty"`
 	// ReadAt is when the last reading was begun, zero before the first one.
 	ReadAt time.Time `json:"read_at,omitzero"`
 	// Source is how it was read.
@@ -60,6 +68,9 @@ const (
 	hostDown   = "down"
 	hostUnread = "unread"
 )
+
+// configured is the source of what the operator wrote.
+const configured = "broker.yaml"
 
 // Sessions is the answer of /api/v1/sessions.
 type Sessions struct {
@@ -114,6 +125,8 @@ func viewHost(h *sessions.HostState, view placement.View) Host {
 	holding := 0
 	if r := h.Report; r != nil {
 		out.ReadAt, out.Source, out.NoEvict = r.ReadAt, r.Source, r.NoEvict
+		out.OS, out.Warnings = r.OS, r.Warnings
+		out.LimitSource, out.CountsSource = r.LimitSource, r.CountsSource
 		for _, x := range r.Sessions {
 			if h.Counted(x) {
 				holding++
@@ -126,6 +139,12 @@ func viewHost(h *sessions.HostState, view placement.View) Host {
 				out.Disconnected++
 			}
 		}
+	}
+	if h.Host.Slots > 0 {
+		out.LimitSource = configured
+	}
+	if h.Host.CountDisconnected != sessions.Unknown {
+		out.CountsSource = configured
 	}
 	out.Reserved = out.Used - holding
 	switch {

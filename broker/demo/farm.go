@@ -136,8 +136,8 @@ func (f *farm) config(dir string, o Options) (string, error) {
 	fmt.Fprintf(&y, "identity: {trusted_clients: [127.0.0.0/8, '::1/128']}\n")
 	fmt.Fprintf(&y, "farms:\n  demo:\n    wait: 60s\n    hosts:\n")
 	for _, h := range f.hosts {
-		fmt.Fprintf(&y, "      - name: %s\n        address: %q\n        slots: %d\n        count_disconnected: yes\n", h.name, h.rdp.Addr(), slots)
-		fmt.Fprintf(&y, "        winrm: {address: 'https://%s', user: '%s\\%s', password_env: %s, ca_file: %q, server_name: %s, poll: 2s, text_eviction: true}\n",
+		fmt.Fprintf(&y, "      - name: %s\n        address: %q\n", h.name, h.rdp.Addr())
+		fmt.Fprintf(&y, "        winrm: {address: 'https://%s', user: '%s\\%s', password_env: %s, ca_file: %q, server_name: %s, mode: agent}\n",
 			h.winrm.Addr(), domain, service, passwordVariable, ca, h.name)
 		for _, der := range h.winrmTLS.Certificates[0].Certificate {
 			pems = append(pems, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
