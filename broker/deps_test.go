@@ -47,8 +47,9 @@ var arrows = map[string][]string{
 
 	"rdpproxy/x224":            {},
 	"rdpproxy/relay":           {},
+	"rdpproxy/tlswatch":        {},
 	"rdpproxy/relay/relaytest": {"rdpproxy/relay"},
-	"rdpproxy":                 {"rdpproxy/x224", "rdpproxy/relay"},
+	"rdpproxy":                 {"rdpproxy/x224", "rdpproxy/relay", "rdpproxy/tlswatch"},
 	"rdpproxy/rdpserver":       {"rdpproxy/x224"},
 	"rdpproxy/reach":           {"rdpproxy/x224"},
 	"rdpproxy/probe":           {"rdpproxy/x224"},
@@ -57,7 +58,7 @@ var arrows = map[string][]string{
 }
 
 // pure packages keep no clock, do no I/O and draw no random numbers.
-var pure = map[string]bool{"sessions": true, "broker/placement": true}
+var pure = map[string]bool{"sessions": true, "broker/placement": true, "rdpproxy/tlswatch": true}
 
 type listed struct {
 	ImportPath string
