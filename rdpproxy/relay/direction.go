@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 type direction struct {
 	from, to string // CloserClient or CloserHost, for words
 	src, dst net.Conn
+	watch    func(ctx context.Context, b []byte) (more bool, err error) // nil: none
 
 	progress atomic.Int64  // bytes copied so far, where copying passes through here
 	copied   int64         // bytes copied in all; valid after done
@@ -28,7 +30,7 @@ func newDirection(from string, src net.Conn, to string, dst net.Conn) *direction
 // the other direction. Both directions run it; it is a method and not a
 // literal so that stack dumps name it.
 func (p *pair) carry(d, other *direction) {
-	culprit, err := d.copy()
+	culprit, err := d.copy(p)
 	p.ended(culprit, err)
 	if culprit == d.from {
 		closeWrite(d.dst)
@@ -44,12 +46,16 @@ func (p *pair) carry(d, other *direction) {
 
 // copy copies until src ends or one of the connections fails. culprit is the
 // side that ended: d.from with a nil error for a FIN, d.from or d.to with one.
-func (d *direction) copy() (culprit string, err error) {
-	n, culprit, err, ok := d.splice()
-	if !ok {
-		n, culprit, err = d.copyThrough()
-	}
+func (d *direction) copy(p *pair) (culprit string, err error) {
+	n, culprit, err, over := d.watched(p)
 	d.copied = n
+	if !over {
+		var ok bool
+		if n, culprit, err, ok = d.splice(); !ok {
+			n, culprit, err = d.copyThrough(make([]byte, 32<<10), nil)
+		}
+		d.copied += n
+	}
 	if errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe) {
 		// Closed from our side: by cut, which has noted why, or in place of a
 		// half-close that the connection cannot do.
@@ -58,18 +64,49 @@ func (d *direction) copy() (culprit string, err error) {
 	return culprit, bare(err)
 }
 
+// watched copies as long as somebody watches. over is false if the direction goes
+// on after that.
+func (d *direction) watched(p *pair) (n int64, culprit string, err error, over bool) {
+	if d.watch == nil {
+		return 0, "", nil, false
+	}
+	more := true
+	n, culprit, err = d.copyThrough(make([]byte, 4<<10), func(b []byte) (_ bool, err error) {
+		if more, err = d.watch(p.watching, b); err != nil {
+			by := CloserWatch
+			if p.watching.Err() != nil {
+				by = CloserContext
+			}
+			p.cut(by, fmt.Errorf("relay: %w", err))
+			return false, net.ErrClosed
+		}
+		return more, nil
+	})
+	return n, culprit, err, more || err != nil
+}
+
 // copyThrough copies through a buffer of this process. 32 KB hold the largest
-// PDU that clients and hosts send, twice.
-func (d *direction) copyThrough() (n int64, culprit string, err error) {
-	buf := make([]byte, 32<<10)
+// PDU that clients and hosts send, twice. look, if not nil, sees each piece before
+// it is written; with more false that is the last one, and with an error it is
+// not written any more.
+func (d *direction) copyThrough(buf []byte, look func(b []byte) (more bool, err error)) (n int64, culprit string, err error) {
 	for {
 		got, readErr := d.src.Read(buf)
 		if got > 0 {
+			more := true
+			if look != nil {
+				if more, err = look(buf[:got]); err != nil {
+					return n, d.from, err
+				}
+			}
 			put, err := d.dst.Write(buf[:got])
 			n += int64(put)
 			d.progress.Add(int64(put))
 			if err != nil {
 				return n, d.to, err
+			}
+			if !more {
+				return n, d.from, nil
 			}
 		}
 		if errors.Is(readErr, io.EOF) {

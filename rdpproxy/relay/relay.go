@@ -1,5 +1,5 @@
 // Package relay moves bytes between two connections until both directions have
-// ended. It never looks at them.
+// ended. It never looks at them; a Watch of the caller's may, at the beginning.
 //
 // RDP keeps one connection for hours, mostly idle, with bursts of screen
 // updates. So an idle relay must be cheap, a burst must go through the kernel
@@ -21,6 +21,7 @@ const (
 	CloserClient  = "client"
 	CloserHost    = "host"
 	CloserContext = "context"
+	CloserWatch   = "watch"
 )
 
 // DefaultLinger is the Linger that is used if Options has none. In RDP a FIN is
@@ -34,6 +35,20 @@ type Options struct {
 	// Linger is how long the second direction may stay open after the first one
 	// ended while no byte moves either way. 0: DefaultLinger. Negative: without end.
 	Linger time.Duration
+	// Watch, if set, sees what is relayed until it has seen enough.
+	Watch *Watch
+}
+
+// Watch sees the bytes of both directions at the beginning of a relay, each
+// piece before it is passed on. Each of its functions is called by one goroutine
+// at a time, the two of them side by side. They must not keep or change b.
+//
+// A function may take its time: b, which has 4 KB at most, and all that comes behind
+// it in that direction wait meanwhile, the other direction goes on. Its ctx ends
+// when the relay is cut. With more false its direction needs it no longer and
+// passes to the kernel. An error cuts the relay, and b is not passed on.
+type Watch struct {
+	FromClient, FromHost func(ctx context.Context, b []byte) (more bool, err error)
 }
 
 // Result is what a relay did.
@@ -45,7 +60,8 @@ type Result struct {
 	// and to whom: a reset, a peer that does not answer any more, the end of the
 	// context (its cause is wrapped), a side that would not end after the other.
 	Err error
-	// Closer is who ended first: CloserClient, CloserHost or CloserContext.
+	// Closer is who ended first: CloserClient, CloserHost, CloserContext, or
+	// CloserWatch if it was an error of the Watch.
 	Closer string
 }
 
@@ -65,12 +81,17 @@ func Run(ctx context.Context, client, host net.Conn, o Options) Result {
 	_ = client.SetDeadline(time.Time{}) // if these fail, so will the first read
 	_ = host.SetDeadline(time.Time{})
 
-	p := &pair{client: client, host: host, linger: o.Linger}
+	watching, end := context.WithCancel(ctx)
+	defer end()
+	p := &pair{client: client, host: host, linger: o.Linger, watching: watching, end: end}
 	if p.linger == 0 {
 		p.linger = DefaultLinger
 	}
 	toHost := newDirection(CloserClient, client, CloserHost, host)
 	toClient := newDirection(CloserHost, host, CloserClient, client)
+	if o.Watch != nil {
+		toHost.watch, toClient.watch = o.Watch.FromClient, o.Watch.FromHost
+	}
 
 	cut := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -95,6 +116,8 @@ func Run(ctx context.Context, client, host net.Conn, o Options) Result {
 type pair struct {
 	client, host net.Conn
 	linger       time.Duration
+	watching     context.Context    // ends when the relay is cut
+	end          context.CancelFunc // ends watching
 
 	mu     sync.Mutex
 	closer string
@@ -144,6 +167,7 @@ func (p *pair) cut(by string, why error) {
 		p.err = why
 	}
 	p.mu.Unlock()
+	p.end()
 	_ = p.client.Close()
 	_ = p.host.Close()
 }
