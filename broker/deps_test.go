@@ -27,6 +27,8 @@ var arrows = map[string][]string{
 	"sessions/tsts":      {"sessions"},
 	"sessions/simhost":   {"sessions", "sessions/wintext", "rdpproxy/rdpserver", "rdpproxy/x224"},
 
+	"sessions/winagent/agenttest": {},
+
 	"broker/placement":         {"sessions"},
 	"broker/identity":          {"sessions"},
 	"broker/ledger":            {"sessions", "broker/placement"},

@@ -1,8 +1,10 @@
 package simhost
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/binary"
+	"io"
 	"strings"
 	"unicode/utf16"
 )
@@ -14,6 +16,8 @@ func (q program) powerShell(args string) uint32 {
 	switch {
 	case !ok:
 		return q.fail("powershell.exe without -EncodedCommand is not simulated.\r\n")
+	case q.host.cfg.PowerShell != nil:
+		return q.realPowerShell(script)
 	case !strings.Contains(script, "[RdpBrokerAgent]::Run("):
 		return q.fail("This script is not simulated.\r\n")
 	case !strings.Contains(strings.ToLower(args), "-inputformat none"):
@@ -25,6 +29,57 @@ func (q program) powerShell(args string) uint32 {
 	}
 	p := &agentPlayer{program: q}
 	return p.play()
+}
+
+func (q program) realPowerShell(script string) uint32 {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ended := make(chan struct{})
+	defer close(ended)
+	go func() {
+		select {
+		case <-q.command.stop:
+			cancel()
+		case <-ended:
+		}
+	}()
+	return uint32(q.host.cfg.PowerShell(ctx, script, commandInput{q.command}, commandOutput{q, q.stdout}, commandOutput{q, q.stderr}))
+}
+
+// commandInput is the standard input of a command.
+type commandInput struct{ *command }
+
+func (c commandInput) Read(b []byte) (int, error) {
+	for {
+		c.mu.Lock()
+		n, end := copy(b, c.stdin), c.stdinEnd
+		c.stdin = c.stdin[n:]
+		c.mu.Unlock()
+		switch {
+		case n > 0:
+			return n, nil
+		case end:
+			return 0, io.EOF
+		}
+		select {
+		case <-c.typed:
+		case <-c.stop:
+			return 0, io.EOF
+		}
+	}
+}
+
+// commandOutput is one of a program's output streams.
+type commandOutput struct {
+	program
+	stream string
+}
+
+func (o commandOutput) Write(b []byte) (int, error) {
+	if o.stream != "" {
+		o.command.write(o.stream, b)
+	}
+	return len(b), nil
 }
 
 // encodedCommand is the script in the arguments of powershell.exe: base64 of UTF-16LE.

@@ -43,6 +43,10 @@ type WinRM struct {
 	// ConstrainedLanguage: PowerShell runs scripts in constrained language mode
 	// (AppLocker, WDAC), in which it compiles nothing.
 	ConstrainedLanguage bool
+	// PowerShell runs the script of an -EncodedCommand in place of the simulation,
+	// which knows no script but the agent's. It must end soon after ctx has; what
+	// it returns is the exit code. Nil: simulated.
+	PowerShell func(ctx context.Context, script string, stdin io.Reader, stdout, stderr io.Writer) int
 	// CodePage is the console code page of shells that ask for none; 0 is 437.
 	CodePage int
 	// Zone is the host's time zone, for logon times; nil is UTC.

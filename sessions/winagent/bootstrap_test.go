@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf16"
+
+	"github.com/rdpbroker/rdpbroker/sessions/winagent/agenttest"
 )
 
 func TestCommandLine(t *testing.T) {
@@ -61,7 +63,7 @@ func TestPowerShellGrammar(t *testing.T) {
 	if testing.Short() {
 		t.Skip("fetches packages from npm")
 	}
-	peers(t, "node", "npm")
+	agenttest.Require(t, "node", "npm")
 	dir := t.TempDir()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/rdpbroker/rdpbroker/sessions"
+	"github.com/rdpbroker/rdpbroker/sessions/winagent/agenttest"
 )
 
 // The real agent, compiled and run, against a library with Windows' layouts.
@@ -22,14 +23,14 @@ import (
 func TestAgentTellsSessionsExactly(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	h := newStubHost(t)
-	h.set(func() {
-		h.sessions[2] = `0|rdp-tcp#3|Jürgen Groß|CONTOSO|134000000000000001|5|134000000000000005|134000000000000009||PC-7|192.0.2.17|`
-		h.sessions[3] = row(4, "a-name-of-many-letters-indeed", logonA, disconnectA, "")
-		h.sessions[4] = `4||user20characters0123|A-DOMAIN-OF-MANY-LETTERS|134000000000000001|5|134000100000000007|9||||`
-		h.sessions[5] = `4||Мария 🙂|CONTOSO|134000000000000001|5|0|0|notepad.exe /x "y"|||`
-		h.sessions[6] = `8||gone|CONTOSO|0|0|0|0||||`
-		h.sessions[7] = row(4, "vanishes", logonA, disconnectA, "error=7022")
-		h.sessions[8] = row(4, "closed", logonA, disconnectA, "error=5")
+	h.Set(func() {
+		h.Sessions[2] = `0|rdp-tcp#3|Jürgen Groß|CONTOSO|134000000000000001|5|134000000000000005|134000000000000009||PC-7|192.0.2.17|`
+		h.Sessions[3] = agenttest.Row(4, "a-name-of-many-letters-indeed", logonA, disconnectA, "")
+		h.Sessions[4] = `4||user20characters0123|A-DOMAIN-OF-MANY-LETTERS|134000000000000001|5|134000100000000007|9||||`
+		h.Sessions[5] = `4||Мария 🙂|CONTOSO|134000000000000001|5|0|0|notepad.exe /x "y"|||`
+		h.Sessions[6] = `8||gone|CONTOSO|0|0|0|0||||`
+		h.Sessions[7] = agenttest.Row(4, "vanishes", logonA, disconnectA, "error=7022")
+		h.Sessions[8] = agenttest.Row(4, "closed", logonA, disconnectA, "error=5")
 	})
 	w := watch(t, Config{}, h)
 	before := time.Now()
@@ -93,14 +94,14 @@ func TestChangesArriveByEventAndByPoll(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := newStubHost(t)
-			h.set(func() { h.settings["noevents"] = c.noEvents })
+			h.Set(func() { h.Settings["noevents"] = c.noEvents })
 			w := watch(t, Config{Poll: c.poll, Beat: time.Hour}, h)
 			w.until("the first report", func(sessions.Report) bool { return true })
 			var took []time.Duration
 			for i := range 10 {
 				began := time.Now()
 				state := []int{0, 4}[i%2]
-				h.set(func() { h.sessions[2] = row(state, "alice", logonA, disconnectA+int64(i), "") })
+				h.Set(func() { h.Sessions[2] = agenttest.Row(state, "alice", logonA, disconnectA+int64(i), "") })
 				w.untilSession(2, "changed", func(s sessions.Session) bool { return s.State == stateOf(state) })
 				took = append(took, time.Since(began))
 			}
@@ -116,11 +117,11 @@ func TestLostEvent(t *testing.T) {
 	h := newStubHost(t)
 	w := watch(t, Config{Poll: time.Hour, Beat: time.Hour}, h)
 	w.until("the first report", func(sessions.Report) bool { return true })
-	h.set(func() { h.sessions[2] = row(1, "", 0, 0, "") })
+	h.Set(func() { h.Sessions[2] = agenttest.Row(1, "", 0, 0, "") })
 	w.untilSession(2, "connected", func(s sessions.Session) bool { return s.State == sessions.StateConnected })
-	h.set(func() {
-		h.settings["noevents"] = "1"
-		h.sessions[2] = row(0, "alice", logonA, 0, "")
+	h.Set(func() {
+		h.Settings["noevents"] = "1"
+		h.Sessions[2] = agenttest.Row(0, "alice", logonA, 0, "")
 	})
 	w.untilSession(2, "logged on", func(s sessions.Session) bool { return s.State == sessions.StateActive })
 }
@@ -147,9 +148,9 @@ func TestRefreshIsReadAfterItWasAskedFor(t *testing.T) {
 // What Windows does not show is not absent.
 func TestAgentWithoutRightsIsNoReading(t *testing.T) {
 	h := newStubHost(t)
-	h.set(func() {
-		h.settings["admin"] = "0"
-		h.sessions = map[int]string{0: "4|Services"} // its own
+	h.Set(func() {
+		h.Settings["admin"] = "0"
+		h.Sessions = map[int]string{0: "4|Services"} // its own
 	})
 	w := watch(t, Config{}, h)
 	if err := w.end(); !errors.Is(err, errNotPrivileged) {
@@ -162,7 +163,7 @@ func TestAgentWithoutRightsIsNoReading(t *testing.T) {
 
 func TestAgentWithSomeRightsWarns(t *testing.T) {
 	h := newStubHost(t)
-	h.set(func() { h.settings["admin"] = "0" })
+	h.Set(func() { h.Settings["admin"] = "0" })
 	w := watch(t, Config{}, h)
 	r := w.until("a report", func(sessions.Report) bool { return true })
 	if len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "no administrator") {
@@ -174,7 +175,7 @@ func TestAgentThatCannotReadIsLostWithTheReason(t *testing.T) {
 	h := newStubHost(t)
 	w := watch(t, Config{Lost: time.Second, Ping: 100 * time.Millisecond, Poll: 50 * time.Millisecond}, h)
 	w.until("the first report", func(sessions.Report) bool { return true })
-	h.set(func() { h.settings["fail"] = "WTSEnumerateSessionsExW|1722" })
+	h.Set(func() { h.Settings["fail"] = "WTSEnumerateSessionsExW|1722" })
 	if err := w.end(); err == nil || !strings.Contains(err.Error(), "Win32 error 1722") {
 		t.Fatalf("ended with %v", err)
 	}
@@ -183,15 +184,15 @@ func TestAgentThatCannotReadIsLostWithTheReason(t *testing.T) {
 func TestFactsComeFromTheRegistry(t *testing.T) {
 	h := newStubHost(t)
 	const ts = `SYSTEM\CurrentControlSet\Control\Terminal Server`
-	h.value(`SYSTEM\CurrentControlSet\Control\ProductOptions`, "ProductType", "string", "ServerNT")
-	h.value(`SOFTWARE\Microsoft\Windows NT\CurrentVersion`, "ProductName", "string", "Windows Server 2022 Standard")
-	h.value(`SOFTWARE\Microsoft\Windows NT\CurrentVersion`, "CurrentBuildNumber", "string", "20348")
-	h.value(`SOFTWARE\Microsoft\Windows NT\CurrentVersion`, "CurrentMajorVersionNumber", "int", "10")
-	h.value(ts, "TSAppCompat", "int", "0")
-	h.value(ts, "TSServerDrainMode", "int", "1")
-	h.value(ts+`\WinStations\RDP-Tcp`, "MaxInstanceCount", "int", "-1")
-	h.value(`SOFTWARE\Policies\Microsoft\Windows NT\Terminal Services`, "MaxDisconnectionTime", "int", "3600000")
-	h.value(`SOFTWARE\Policies\Microsoft\Windows NT\Terminal Services`, "MaxIdleTime", "string", "0")
+	h.Registry(`SYSTEM\CurrentControlSet\Control\ProductOptions`, "ProductType", "string", "ServerNT")
+	h.Registry(`SOFTWARE\Microsoft\Windows NT\CurrentVersion`, "ProductName", "string", "Windows Server 2022 Standard")
+	h.Registry(`SOFTWARE\Microsoft\Windows NT\CurrentVersion`, "CurrentBuildNumber", "string", "20348")
+	h.Registry(`SOFTWARE\Microsoft\Windows NT\CurrentVersion`, "CurrentMajorVersionNumber", "int", "10")
+	h.Registry(ts, "TSAppCompat", "int", "0")
+	h.Registry(ts, "TSServerDrainMode", "int", "1")
+	h.Registry(ts+`\WinStations\RDP-Tcp`, "MaxInstanceCount", "int", "-1")
+	h.Registry(`SOFTWARE\Policies\Microsoft\Windows NT\Terminal Services`, "MaxDisconnectionTime", "int", "3600000")
+	h.Registry(`SOFTWARE\Policies\Microsoft\Windows NT\Terminal Services`, "MaxIdleTime", "string", "0")
 	w := watch(t, Config{}, h)
 	r := w.until("a report", func(sessions.Report) bool { return true })
 	if r.Limit != 2 || r.CountsDisconnected != sessions.No || !r.Draining || r.OS != "Windows Server 2022 Standard (build 20348)" {
@@ -204,8 +205,8 @@ func TestFactsComeFromTheRegistry(t *testing.T) {
 
 func TestProcessesOfSessions(t *testing.T) {
 	h := newStubHost(t)
-	h.set(func() {
-		h.sessions[2] = row(4, "alice", logonA, disconnectA, "") +
+	h.Set(func() {
+		h.Sessions[2] = agenttest.Row(4, "alice", logonA, disconnectA, "") +
 			"\nP|2|700|winword.exe|100|20\nP|2|800|explorer.exe|5000|5000\nP|2|900|Setup.exe|1|2\nP|0|4|System|9|9"
 	})
 	w := watch(t, Config{Processes: 100 * time.Millisecond, Poll: 50 * time.Millisecond, Beat: time.Hour}, h)
@@ -213,7 +214,9 @@ func TestProcessesOfSessions(t *testing.T) {
 	if !slices.Equal(s.Processes, []string{"explorer.exe", "Setup.exe", "winword.exe"}) || s.CPUTime != 123 || s.IOBytes != 700+900+2*1000 {
 		t.Errorf("processes %q, CPU %d, I/O %d", s.Processes, s.CPUTime, s.IOBytes)
 	}
-	h.set(func() { h.sessions[2] = row(4, "alice", logonA, disconnectA, "") + "\nP|2|700|winword.exe|200|20" })
+	h.Set(func() {
+		h.Sessions[2] = agenttest.Row(4, "alice", logonA, disconnectA, "") + "\nP|2|700|winword.exe|200|20"
+	})
 	w.untilSession(2, "after a while", func(s sessions.Session) bool { return s.CPUTime == 220 })
 }
 
