@@ -162,6 +162,33 @@ func TestAHostInOrder(t *testing.T) {
 	want(t, r, doctor.CheckEviction, reach.LevelOK)
 }
 
+// TestAHostWithAnAgent: what an agent tells goes further than the text tools.
+func TestAHostWithAnAgent(t *testing.T) {
+	t.Parallel()
+	w := startWindows(t, "ts1", func(c *simhost.Config) {
+		c.Options.MaxDisconnection, c.Options.ClockSkew, c.Options.Drain = 2*time.Hour, 10*time.Minute, simhost.DrainOn
+	})
+	w.conf.WinRM.Mode = "auto"
+	r := quick().Check(t.Context(), w.patient())
+	failures(t, r, 0)
+	want(t, r, doctor.CheckRights, reach.LevelOK, "administrator", "may log them off")
+	want(t, r, doctor.CheckSystem, reach.LevelOK, "Windows Server")
+	want(t, r, doctor.CheckSlots, reach.LevelOK, "the host takes 2 (administration mode has two sessions)")
+	want(t, r, doctor.CheckCounting, reach.LevelOK, "administration mode")
+	want(t, r, doctor.CheckDrain, reach.LevelWarning, "lets nobody new in", "change logon /query")
+	want(t, r, doctor.CheckClock, reach.LevelWarning, "10m0s ahead")
+	want(t, r, doctor.CheckPolicies, reach.LevelWarning, "2h0m0s", "MaxDisconnectionTime")
+}
+
+// TestAnAgentWithoutRights: its account is let in, and sees less than there is.
+func TestAnAgentWithoutRights(t *testing.T) {
+	t.Parallel()
+	w := startWindows(t, "ts1", func(c *simhost.Config) { c.WinRM.Managers[0].LowRights = true })
+	w.conf.WinRM.Mode = "agent"
+	r := quick().Check(t.Context(), w.patient())
+	want(t, r, doctor.CheckRights, reach.LevelWarning, "no administrator", "Query right", "LocalAccountTokenFilterPolicy")
+}
+
 func TestHostsThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	tests := []struct {

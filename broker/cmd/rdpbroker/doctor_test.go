@@ -2,14 +2,21 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/rdpbroker/rdpbroker/sessions"
+	"github.com/rdpbroker/rdpbroker/sessions/simhost"
 )
 
 // doctorRun runs the verb on a farm of two hosts that nobody answers for.
@@ -80,6 +87,56 @@ func TestDoctorOfOneHostAsJSON(t *testing.T) {
 	}
 	if len(result.Hosts) != 1 || result.Hosts[0].Host != "ts1" || result.Failures != 2 {
 		t.Errorf("%+v", result)
+	}
+}
+
+// TestDoctorOfAGoodHost: from the configuration file to a reading, and exit code 0.
+func TestDoctorOfAGoodHost(t *testing.T) {
+	cert, err := simhost.SelfSigned(time.Now(), "ts1", "127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, err := simhost.New(simhost.Config{Name: "ts1", WinRM: simhost.WinRM{TLS: cert,
+		Managers: []simhost.Manager{{Account: sessions.Account{User: "svc"}, Password: "right"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var listeners [2]net.Listener
+	for i := range listeners {
+		if listeners[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	rdp, manage := listeners[0].Addr(), listeners[1].Addr()
+	go func() { ended <- host.Run(ctx, listeners[0], listeners[1]) }()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	dir := t.TempDir()
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificates[0].Certificate[0]})
+	for name, text := range map[string]string{"password": "right\n", "ca.pem": string(ca), "broker.yaml": fmt.Sprintf(`
+listen: [{address: "127.0.0.1:0", farm: office}]
+farms: {office: {hosts: [{name: ts1, address: %q, slots: 2, winrm: {address: %q, user: svc, password_file: password, ca_file: ca.pem}}]}}
+`, rdp, manage)} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := doctorCommand()
+	var out bytes.Buffer
+	c.SetOut(&out)
+	c.SetErr(io.Discard)
+	c.SetArgs([]string{"-c", filepath.Join(dir, "broker.yaml"), "--quiet"})
+	if err := c.ExecuteContext(t.Context()); err != nil {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+	if text := out.String(); !strings.Contains(text, "1 host: 0 failures, ") || strings.Contains(text, "  ok ") {
+		t.Errorf("printed\n%s", text)
 	}
 }
 
