@@ -202,6 +202,55 @@ func TestAGoodPasswordIsUsedSideBySide(t *testing.T) {
 	}
 }
 
+// TestSideBySide: as many hosts at a time as asked for, never more.
+func TestSideBySide(t *testing.T) {
+	const parallel, many = 3, 10
+	var now, most atomic.Int32
+	full := make(chan struct{})
+	busy := doctor.ReaderFunc(func(ctx context.Context) (sessions.Report, error) {
+		n := now.Add(1)
+		defer now.Add(-1)
+		for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
+		}
+		if n == parallel {
+			close(full) // all of them are here
+		}
+		select {
+		case <-full:
+		case <-ctx.Done():
+		}
+		return sessions.Report{}, ctx.Err()
+	})
+	var hosts []doctor.Host
+	for i := range many {
+		r := busy
+		if i >= parallel {
+			r = func(context.Context) (sessions.Report, error) {
+				n := now.Add(1)
+				defer now.Add(-1)
+				if n > parallel {
+					return sessions.Report{}, fmt.Errorf("%d at a time", n)
+				}
+				return sessions.Report{Limit: 1}, nil
+			}
+		}
+		hosts = append(hosts, doctor.Host{Host: host(fmt.Sprint("x", i)), Management: doctor.Management{Kind: doctor.XRDPLocal}, Reader: r})
+	}
+	cfg := fake()
+	cfg.Parallel = parallel
+	done := 0
+	result := doctor.New(cfg).Run(t.Context(), hosts, func(doctor.Report) { done++ })
+	if done != many || most.Load() != parallel {
+		t.Errorf("%d hosts done, %d at a time", done, most.Load())
+	}
+	for i, r := range result.Hosts {
+		if r.Host != fmt.Sprint("x", i) {
+			t.Errorf("host %d is %s", i, r.Host)
+		}
+		want(t, r, doctor.CheckLogon, reach.LevelOK)
+	}
+}
+
 // TestSilence: every wait has an end.
 func TestSilence(t *testing.T) {
 	t.Parallel()
