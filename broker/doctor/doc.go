@@ -4,7 +4,7 @@
 // trusted and logged on to, whether the account sees what it must see, and which
 // settings of the host will work against a broker.
 //
-// It changes nothing on any host, and it offers each password once: hosts that
-// share an account wait until the first of them has let it in, so that a wrong
-// password costs one failed logon and not one per host.
+// It changes no setting and no session on any host, and a wrong password is
+// offered once: hosts that share an account wait until the first of them has let
+// it in, so that it costs one failed logon and not one per host.
 package doctor

@@ -23,10 +23,11 @@ func doctorCommand() *cobra.Command {
 		Short: "Examine the configured hosts: what is wrong with each, and what to do",
 		Long: `Examine every configured host, or one, the way the broker will use it: names,
 RDP and its certificate, the management channel (reach, trust, logon, rights),
-and what the host's settings mean for the broker. Nothing is changed anywhere.
+and what the host's settings mean for the broker. No setting and no session is
+changed anywhere.
 
-Each password is tried once: as long as no host has let an account in, the hosts
-that share it are asked one after the other, and after a refusal no more.
+A wrong password is tried once: as long as no host has let an account in, the
+hosts that share it are asked one after the other, and after a refusal no more.
 
 Exit code 0: no failures (there may be warnings). 1: failures. 2: usage.`,
 		Args: func(c *cobra.Command, args []string) error {
