@@ -57,6 +57,18 @@ func TestSourcesAreASCII(t *testing.T) {
 	}
 }
 
+// TestLayouts compares the offsets that the agent reads at with a compiler's, for
+// 32 and 64 bits.
+func TestLayouts(t *testing.T) {
+	agenttest.Require(t, "gcc")
+	for _, bits := range [][]string{{"-m32", "-malign-double"}, {"-m64"}} {
+		args := append(bits, "-ffreestanding", "-fsyntax-only", "agenttest/testdata/layout.c")
+		if out, err := exec.Command("gcc", args...).CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", bits[0], err, out)
+		}
+	}
+}
+
 // TestPowerShellGrammar parses our scripts with a real grammar of PowerShell,
 // since no PowerShell runs here.
 func TestPowerShellGrammar(t *testing.T) {

@@ -31,7 +31,7 @@ const longestLogoff = 10 * time.Minute
 //
 // Errors: *sessions.RefusedError if nothing was done, also when no agent runs;
 // *sessions.StuckError if the session was told to log off and is still there at
-// ctx's deadline. After any other the outcome is not known.
+// ctx's deadline or ten minutes later. After any other the outcome is not known.
 func (a *Agent) Evict(ctx context.Context, host string, victim sessions.Session) error {
 	ref := sessions.RefOf(host, victim)
 	logon, why := describable(victim)

@@ -136,11 +136,28 @@ func (l *link) send(ctx context.Context) error {
 				o.result <- err
 			}
 			if err != nil {
+				l.awaitReason(ctx)
 				return fmt.Errorf("send to the agent: %w", err)
 			}
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+}
+
+// awaitReason gives an agent that takes no input time to say why, at its start:
+// where it cannot run it ends without having read anything.
+func (l *link) awaitReason(ctx context.Context) {
+	select {
+	case <-l.ready:
+		return
+	default:
+	}
+	wait := time.NewTimer(3 * time.Second)
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+	case <-ctx.Done(): // it has been said, or the output has ended
 	}
 }
 

@@ -15,8 +15,9 @@ import (
 
 // scripted is a Process that answers what it is sent as a test wants.
 type scripted struct {
-	answer func(p *scripted, command string) // per line that was sent, but the class
-	code   int
+	answer  func(p *scripted, command string) // per line that was sent, but the class
+	code    int
+	sendErr error // what Send fails with, when it has been answered
 
 	mu       sync.Mutex
 	out, err *io.PipeWriter
@@ -43,7 +44,7 @@ func (p *scripted) Send(_ context.Context, data []byte) error {
 			}()
 		}
 	}
-	return nil
+	return p.sendErr
 }
 
 func (p *scripted) say(format string, args ...any) { fmt.Fprintf(p.out, format+"\n", args...) }
@@ -118,6 +119,21 @@ func TestAgentsThatEndTheirRun(t *testing.T) {
 				t.Errorf("ended with %v, want %q", err, c.want)
 			}
 		})
+	}
+}
+
+// A host that cannot run the agent ends it before it has read its class: sending
+// that fails, and is not the reason.
+func TestReasonBeforeTheFailedSend(t *testing.T) {
+	p := newScripted(func(p *scripted, _ string) {
+		time.Sleep(50 * time.Millisecond)
+		p.say(`{"t":"cannot","why":"mode","detail":"ConstrainedLanguage"}`)
+	})
+	p.sendErr = errors.New("broken pipe")
+	w := watch(t, Config{}, p)
+	var unusable *UnusableError
+	if err := w.end(); !errors.As(err, &unusable) || unusable.Why != "constrained language mode" {
+		t.Errorf("ended with %v", err)
 	}
 }
 
