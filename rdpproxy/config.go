@@ -50,6 +50,9 @@ type Config struct {
 	// within 0.3 s with this, and 35 to 52 within 11 s without. 0: 1 s.
 	// Negative: not at all.
 	AnswerWait time.Duration
+	// ConfirmTimeout is how long a host may take to answer the request where its
+	// answer is awaited (Route.Accepted). 0: 30 s.
+	ConfirmTimeout time.Duration
 	// Dial connects to hosts, in place of net.Dialer: for a network in memory, or a
 	// way around firewalls. It must end when ctx does. Nil means net.Dialer.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -84,6 +87,7 @@ func (c Config) withDefaults() *Config {
 		{&c.FirstPacketTimeout, 10 * time.Second, 0},
 		{&c.DialTimeout, 5 * time.Second, 0},
 		{&c.AnswerWait, time.Second, 0},
+		{&c.ConfirmTimeout, 30 * time.Second, 0},
 	} {
 		switch {
 		case *d.field == 0:

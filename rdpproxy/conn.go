@@ -141,7 +141,7 @@ func (c *conn) route(ctx context.Context, o *x224.Opening, early []byte) {
 
 	req := Request{Client: c.client, Local: c.local, Listener: c.listener, Opening: o}
 	var unreachable error
-	for range 2 { // a host that cannot be reached gets one replacement
+	for failed := 0; failed < 2; { // a host that cannot be reached gets one replacement
 		rt, err := c.p.router.Route(routing, req)
 		if err != nil {
 			c.unrouted(routing, o, err)
@@ -151,6 +151,7 @@ func (c *conn) route(ctx context.Context, o *x224.Opening, early []byte) {
 		if err != nil {
 			if routing.Err() == nil {
 				unreachable = err
+				failed++
 				c.p.observe.DialFailed(rt.Host)
 				rt.Done(Outcome{DialError: err, Duration: time.Since(c.accepted)})
 				continue
@@ -158,6 +159,21 @@ func (c *conn) route(ctx context.Context, o *x224.Opening, early []byte) {
 			rt.Done(c.ended(routing))
 			c.unrouted(routing, o, err)
 			return
+		}
+		var ans *answer
+		if rt.Accepted != nil && routing.Err() == nil {
+			ans, err = c.ask(routing, o.Request.Raw, host, release, rt.Accepted)
+			if err != nil && routing.Err() == nil {
+				_ = host.Close()
+				rt.Done(c.unanswered(err))
+				if errors.Is(err, errNoCredSSP) && req.Unproven == "" {
+					req.Unproven = rt.Host
+					continue
+				}
+				c.p.observe.Refused(c.listener, RefusedUnreachable)
+				c.logEnd(o, rt, "no use of the host's answer", c.unanswered(err))
+				return
+			}
 		}
 		early = append(early[:len(early):len(early)], w.stop()...)
 		if routing.Err() != nil || !c.p.relaying(c) {
@@ -167,7 +183,7 @@ func (c *conn) route(ctx context.Context, o *x224.Opening, early []byte) {
 			c.unrouted(routing, o, context.Cause(routing))
 			return
 		}
-		c.relay(ctx, o, rt, host, release, early)
+		c.relay(ctx, o, rt, host, release, early, ans)
 		return
 	}
 	c.p.observe.Refused(c.listener, RefusedUnreachable)
@@ -182,6 +198,11 @@ func (c *conn) ended(routing context.Context) Outcome {
 		closer = relay.CloserClient
 	}
 	return Outcome{Relay: relay.Result{Err: cause, Closer: closer}, Duration: time.Since(c.accepted)}
+}
+
+// unanswered is the outcome of a route whose host gave no answer of use.
+func (c *conn) unanswered(err error) Outcome {
+	return Outcome{Relay: relay.Result{Err: err, Closer: relay.CloserHost}, Duration: time.Since(c.accepted)}
 }
 
 // unrouted counts and logs a connection for which there is no host.
@@ -200,10 +221,15 @@ func (c *conn) unrouted(routing context.Context, o *x224.Opening, err error) {
 	c.logEnd(o, Route{}, what, Outcome{Relay: relay.Result{Err: err}})
 }
 
-// relay sends the request on and relays until the end.
-func (c *conn) relay(ctx context.Context, o *x224.Opening, rt Route, host net.Conn, release func(), early []byte) {
+// relay sends the request on, unless ans has come already, and relays until the end.
+func (c *conn) relay(ctx context.Context, o *x224.Opening, rt Route, host net.Conn, release func(), early []byte, ans *answer) {
 	c.p.observe.Opened(c.listener, rt.Host)
-	out := Outcome{Relay: c.exchange(ctx, o, host, release, early)}
+	var out Outcome
+	if ans != nil {
+		out.Relay = c.goOn(ctx, o, host, early, ans)
+	} else {
+		out.Relay = c.exchange(ctx, o, host, release, early)
+	}
 	out.Duration = time.Since(c.accepted)
 	rt.Done(out)
 	c.p.observe.Closed(c.listener, rt.Host, out)
@@ -233,5 +259,29 @@ func (c *conn) exchange(ctx context.Context, o *x224.Opening, host net.Conn, rel
 	if err != nil && !errors.Is(err, io.EOF) && r.Err == nil { // a reset is reported only once
 		r.Err, r.Closer = err, relay.CloserHost
 	}
+	return r
+}
+
+// goOn is the traffic with a host that has answered the request: everything behind it.
+func (c *conn) goOn(ctx context.Context, o *x224.Opening, host net.Conn, early []byte, ans *answer) relay.Result {
+	opts := relay.Options{Linger: c.cfg.Linger}
+	sent := int64(len(o.Request.Raw))
+	answered, _ := c.nc.Write(ans.packet) // a client that is gone: the relay finds out
+	if ans.proof != nil {
+		opts.Watch = ans.proof.watch()
+	}
+	if len(early) > 0 {
+		if opts.Watch != nil {
+			if _, err := opts.Watch.FromClient(ctx, early); err != nil {
+				_ = host.Close()
+				return relay.Result{ToHost: sent, ToClient: int64(answered), Err: err, Closer: relay.CloserWatch}
+			}
+		}
+		n, _ := host.Write(early) // likewise
+		sent += int64(n)
+	}
+	r := relay.Run(ctx, c.nc, host, opts)
+	r.ToHost += sent
+	r.ToClient += int64(answered)
 	return r
 }

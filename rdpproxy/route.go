@@ -18,7 +18,8 @@ type Router interface {
 	// sees a closed connection and nothing else.
 	//
 	// If the host of the first Route cannot be reached, Route is called once
-	// more for the same request, after Done of the first.
+	// more for the same request, after Done of the first. The same goes for a host
+	// that cannot do what Route.Accepted asks for; see Request.Unproven.
 	Route(ctx context.Context, req Request) (Route, error)
 }
 
@@ -33,6 +34,10 @@ type Request struct {
 	Listener string
 	// Opening is the first packet, and the preconnection blob if there was one.
 	Opening *x224.Opening
+	// Unproven is the name of a host that a Route with Accepted has led to, and that
+	// lets this client in without asking for credentials first (no NLA); "" if none
+	// has. Such a client is not connected there by that Route.
+	Unproven string
 }
 
 // Route is a Router's yes. Whoever gets one must see to it that Done is called.
@@ -40,6 +45,13 @@ type Route struct {
 	Host string // name of the host, for logs and counters
 	Addr string // where to dial, host:port
 	Why  string // a word or a sentence for the log line
+	// Accepted, if not nil, is called once the host has accepted the client's
+	// credentials and the client goes on, and before the host has seen that: what
+	// the client sends waits until it returns. It is called at most once, never
+	// without good credentials as far as package tlswatch can tell, and never for a
+	// client that leaves before. An error, or the end of ctx with the connection,
+	// cuts the connection. So does TLS in which acceptance cannot be seen.
+	Accepted func(ctx context.Context) error
 	// Done is called exactly once, when the connection is over or was not made.
 	// Never nil.
 	Done func(Outcome)
