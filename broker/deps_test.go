@@ -18,14 +18,16 @@ const module = "github.com/rdpbroker/rdpbroker/"
 // arrows says which of our packages each of our packages may import. A package
 // that is not here is a room that nobody has thought about.
 var arrows = map[string][]string{
-	"sessions":           {},
-	"sessions/inventory": {"sessions"},
-	"sessions/wintext":   {"sessions"},
-	"sessions/winrm":     {"sessions", "sessions/wintext", "sessions/winagent"},
-	"sessions/xrdp":      {"sessions"},
-	"sessions/winagent":  {"sessions"},
-	"sessions/tsts":      {"sessions"},
-	"sessions/simhost":   {"sessions", "sessions/wintext", "rdpproxy/rdpserver", "rdpproxy/x224"},
+	"sessions":                       {},
+	"sessions/inventory":             {"sessions"},
+	"sessions/wintext":               {"sessions"},
+	"sessions/winrm":                 {"sessions", "sessions/wintext", "sessions/winagent"},
+	"sessions/xrdp":                  {"sessions"},
+	"sessions/winagent":              {"sessions"},
+	"sessions/tsts":                  {"sessions", "sessions/tsts/internal/rpc"},
+	"sessions/tsts/internal/rpc":     {},
+	"sessions/tsts/internal/rpctest": {"sessions/tsts/internal/rpc"},
+	"sessions/simhost":               {"sessions", "sessions/wintext", "rdpproxy/rdpserver", "rdpproxy/x224"},
 
 	"sessions/winagent/agenttest": {},
 
