@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -80,7 +81,10 @@ func (s state) Status() admin.Status {
 // Explain implements admin.State.
 func (s state) Explain(q admin.Question) (admin.Explanation, error) {
 	cfg := s.d.config()
-	if q.Farm == "" && len(cfg.Farms) == 1 {
+	if q.Farm == "" {
+		if len(cfg.Farms) > 1 {
+			return admin.Explanation{}, &admin.NotFoundError{What: fmt.Sprintf("there are several farms (%s), name one; a farm without a name", farmNames(cfg))}
+		}
 		q.Farm = cfg.Farms[0].Name
 	}
 	farm := cfg.Farm(q.Farm)
@@ -93,6 +97,14 @@ func (s state) Explain(q admin.Question) (admin.Explanation, error) {
 		Decision: s.d.broker.Explain(q.Farm, id),
 		Mode:     farm.Policy.Eviction.Mode.String(),
 	}, nil
+}
+
+func farmNames(cfg *config.Config) string {
+	var names []string
+	for _, f := range cfg.Farms {
+		names = append(names, f.Name)
+	}
+	return strings.Join(names, ", ")
 }
 
 // Ready implements admin.State: one host that was read lately is enough.

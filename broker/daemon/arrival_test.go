@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rdpbroker/rdpbroker/broker/admin"
 	"github.com/rdpbroker/rdpbroker/broker/audit"
 	"github.com/rdpbroker/rdpbroker/broker/placement"
 	"github.com/rdpbroker/rdpbroker/rdpproxy/x224"
@@ -190,6 +191,36 @@ func TestTokens(t *testing.T) {
 	}
 	if s.Snapshot().Host("elsewhere") != nil {
 		t.Error("elsewhere became a host")
+	}
+}
+
+// TestTwoFarms: each listener leads to its own, whatever a token says.
+func TestTwoFarms(t *testing.T) {
+	t.Parallel()
+	ts1, ts2 := startWindows(t, "ts1", full(2)), startWindows(t, "ts2", full(2), away("alice", time.Hour))
+	ts2.farm = "lab"
+	o := newOffice(t, ts1, ts2)
+	o.listen = "listen: [{address: '127.0.0.1:0', farm: office}, {address: '127.0.0.1:0', farm: lab}]\n"
+	s := o.open(t)
+	for i, w := range []*windows{ts1, ts2} {
+		c := dialFrom(t, "", s.addrs[i].String())
+		c.say(named("alice")) // whose session on ts2 is of the other farm
+		c.connected()
+		c.alive(w)
+	}
+	c := s.dial(t, "")
+	c.say(token(t, ts2.rdp))
+	c.connected()
+	c.alive(ts1)
+
+	client := admin.NewClient(o.path("admin.sock"))
+	_, err := client.Explain(t.Context(), admin.Question{User: "bob"})
+	if err == nil || !strings.Contains(err.Error(), "there are several farms (lab, office), name one") {
+		t.Errorf("explain without a farm: %v", err)
+	}
+	x, err := client.Explain(t.Context(), admin.Question{User: "alice", Farm: "lab"})
+	if err != nil || x.Decision.Host != "ts2" {
+		t.Errorf("explain: %+v, %v", x.Decision, err)
 	}
 }
 

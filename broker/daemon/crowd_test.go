@@ -42,14 +42,14 @@ func (g guest) leave() {
 
 const crowdSize = 64
 
-// gather lets the crowd in. rules are more keys of eviction.
-func gather(t *testing.T, wait, rules string) *crowd {
+// gather lets the crowd in. mode is that of winrm, rules are more keys of eviction.
+func gather(t *testing.T, mode, wait, rules string) *crowd {
 	t.Helper()
 	ts1 := startWindows(t, "ts1", full(4), away("a1", time.Hour), away("a2", 2*time.Hour))
 	ts2 := startWindows(t, "ts2", full(5), away("b1", 3*time.Hour),
 		away("fresh", time.Minute), away("svc-backup", 9*time.Hour), working("boss"))
 	o := newOffice(t, ts1, ts2)
-	o.wait = wait
+	o.mode, o.wait = mode, wait
 	var names []string
 	for i := range crowdSize {
 		names = append(names, fmt.Sprintf("user%02d", i))
@@ -173,7 +173,7 @@ func (c *crowd) victims(t *testing.T, want ...string) {
 func TestACrowd(t *testing.T) {
 	notShort(t)
 	t.Parallel()
-	c := gather(t, "5m", "soft_limit: 60s")
+	c := gather(t, "auto", "5m", "soft_limit: 60s")
 	c.settled(t, 6, crowdSize-6)
 	c.victims(t, "a1", "a2", "b1")
 	kinds := map[placement.Kind]int{}
@@ -209,7 +209,7 @@ func TestACrowd(t *testing.T) {
 func TestACrowdThatWaitsInVain(t *testing.T) {
 	notShort(t)
 	t.Parallel()
-	c := gather(t, "2s", "per_host_per_hour: 1")
+	c := gather(t, "text", "2s", "per_host_per_hour: 1")
 	c.done.Wait()
 	if n := len(c.inside()); n != 5 || len(c.out) != crowdSize-5 {
 		t.Errorf("%d are in, and %d were turned away", n, len(c.out))

@@ -118,12 +118,13 @@ func (d *Daemon) Snapshot() *sessions.Snapshot { return d.inventory.Snapshot() }
 func (d *Daemon) Status() broker.Status { return d.broker.Status() }
 
 // Listen binds every configured address, and returns those for RDP clients in
-// the order of the configuration. What it bound is closed by Run, or by itself
-// if it fails.
+// the order of the configuration. What it bound is closed by Run. If it fails,
+// everything is closed that New and Listen opened, and the daemon is of no use.
 func (d *Daemon) Listen() (clients []net.Addr, err error) {
 	defer func() {
 		if err != nil {
 			d.closeListeners()
+			err = errors.Join(err, d.close())
 		}
 	}()
 	for i, l := range d.cfg.Listeners {
@@ -184,9 +185,13 @@ func (d *Daemon) Run(stop, kill context.Context) error {
 
 	err = errors.Join(err, d.drain(kill))
 	endInner()
-	err = errors.Join(err, rooms.Wait())
+	return errors.Join(err, rooms.Wait(), d.close())
+}
+
+// close closes what New opened.
+func (d *Daemon) close() (err error) {
 	if d.audit != nil {
-		err = errors.Join(err, d.audit.Close())
+		err = d.audit.Close()
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

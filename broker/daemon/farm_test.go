@@ -1,6 +1,7 @@
 package daemon_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/pem"
@@ -50,6 +51,7 @@ type windows struct {
 	rdp, winrm string      // addresses
 	tls        *tls.Config // of its WinRM endpoint
 	keys       string      // more keys for broker.yaml, such as "weight: 3, "
+	farm       string      // "" is the farm office
 
 	mu     sync.Mutex
 	events []simhost.Event
@@ -180,12 +182,13 @@ type office struct {
 	listen string
 	hosts  []*windows
 	poll   string
+	mode   string // of winrm
 }
 
 // newOffice is a farm of hosts, all of whose users may have room made.
 func newOffice(t *testing.T, hosts ...*windows) *office {
 	o := &office{
-		dir: t.TempDir(), wait: "20s", poll: "1s", hosts: hosts,
+		dir: t.TempDir(), wait: "20s", poll: "1s", mode: "auto", hosts: hosts,
 		listen: "listen: [{address: '127.0.0.1:0', farm: office}]\n",
 		top:    "eviction: {mode: evict, min_disconnected: 5m}\n",
 	}
@@ -217,13 +220,20 @@ func (o *office) yaml(t *testing.T) string {
 			y.WriteString(usual)
 		}
 	}
-	fmt.Fprintf(&y, "farms:\n  office:\n    wait: %s\n    hosts:\n", o.wait)
+	y.WriteString("farms:\n")
+	farms := map[string][]*windows{}
 	for _, w := range o.hosts {
-		o.write(t, w.name+".pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.tls.Certificates[0].Certificate[0]})))
-		opt := w.Model().Options()
-		fmt.Fprintf(&y, "      - {name: %s, address: '%s', slots: %d, %s", w.name, w.rdp, max(1, opt.Slots), w.keys)
-		fmt.Fprintf(&y, "winrm: {address: 'https://%s', user: '%s', password_file: password, ca_file: %s.pem, poll: %s, mode: text, text_eviction: true}}\n",
-			w.winrm, manager.Account, w.name, o.poll)
+		farm := cmp.Or(w.farm, "office")
+		farms[farm] = append(farms[farm], w)
+	}
+	for farm, hosts := range farms {
+		fmt.Fprintf(&y, "  %s:\n    wait: %s\n    hosts:\n", farm, o.wait)
+		for _, w := range hosts {
+			o.write(t, w.name+".pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.tls.Certificates[0].Certificate[0]})))
+			fmt.Fprintf(&y, "      - {name: %s, address: '%s', slots: %d, %s", w.name, w.rdp, max(1, w.Model().Options().Slots), w.keys)
+			fmt.Fprintf(&y, "winrm: {address: 'https://%s', user: '%s', password_file: password, ca_file: %s.pem, poll: %s, mode: %s, text_eviction: true}}\n",
+				w.winrm, manager.Account, w.name, o.poll, o.mode)
+		}
 	}
 	return y.String()
 }

@@ -97,19 +97,19 @@ func TestReloadOfRules(t *testing.T) {
 	s := o.open(t)
 	bob := s.call(t, "", "bob")
 	s.waiting(t, 1)
-	if why := s.Status().Waiting[0].Reason; !strings.Contains(why, "eviction is off") {
+	if why := s.whyFirstWaits(); !strings.Contains(why, "eviction is off") {
 		t.Errorf("bob waits because %s", why)
 	}
 
 	o.top = "eviction: {mode: shadow, min_disconnected: 5m}\nidentity: {users: [bob]}\n"
 	s.reload(t)
 	s.until(t, "the shadow mode counts", func() bool {
-		return strings.Contains(s.Status().Waiting[0].Reason, "shadow mode would have logged off alice")
+		return strings.Contains(s.whyFirstWaits(), `shadow mode would have logged off CONTOSO\alice`)
 	})
 
 	o.top = "eviction: {mode: evict, min_disconnected: 5m, protect: [alice]}\nidentity: {users: [bob]}\n"
 	s.reload(t)
-	if why := s.Status().Waiting[0].Reason; !strings.Contains(why, "no session may be logged off") {
+	if why := s.whyFirstWaits(); !strings.Contains(why, "no session may be logged off") {
 		t.Errorf("bob waits because %s", why)
 	}
 
@@ -119,6 +119,14 @@ func TestReloadOfRules(t *testing.T) {
 	if ts1.has("alice") {
 		t.Error("alice is still there")
 	}
+}
+
+// whyFirstWaits is the reason why the first in the queue is there, "" if nobody is.
+func (s *stack) whyFirstWaits() string {
+	if w := s.Status().Waiting; len(w) > 0 {
+		return w[0].Reason
+	}
+	return ""
 }
 
 // TestReloadOfPeople: who is known, and who is trusted.
