@@ -1,0 +1,430 @@
+package soak
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/rdpbroker/rdpbroker/broker"
+	"github.com/rdpbroker/rdpbroker/broker/identity"
+	"github.com/rdpbroker/rdpbroker/broker/ledger"
+	"github.com/rdpbroker/rdpbroker/broker/placement"
+	"github.com/rdpbroker/rdpbroker/broker/soak/memnet"
+	"github.com/rdpbroker/rdpbroker/rdpproxy"
+	"github.com/rdpbroker/rdpbroker/rdpproxy/x224"
+	"github.com/rdpbroker/rdpbroker/sessions"
+	"github.com/rdpbroker/rdpbroker/sessions/inventory"
+	"github.com/rdpbroker/rdpbroker/sessions/winrm"
+)
+
+// freshFor is how old a reading may be for placements.
+const freshFor = time.Minute
+
+const (
+	farmName   = "office"
+	pinnedUser = "pia"
+	pinnedHost = "ts2"
+)
+
+var (
+	brokerAddr = netip.MustParseAddr("192.0.2.1")
+	listenAddr = netip.MustParseAddrPort("192.0.2.1:3389")
+)
+
+// setup is what one office is like.
+type setup struct {
+	name   string
+	hosts  int
+	people int
+	// onlyActive: hosts do not count disconnected sessions.
+	onlyActive bool
+	// unseenHost: the management account of the first host does not see all sessions.
+	unseenHost      bool
+	weather         time.Duration // between two faults; 0: none
+	minDisconnected time.Duration
+	wait            time.Duration
+	reservation     time.Duration
+	softLimit       time.Duration
+	hardLimit       time.Duration
+	perHost         int
+	balance         placement.Balance
+	// lag is how much later than the truth the broker may know it, while a host is
+	// read without trouble, and have done what follows.
+	lag time.Duration
+	// byText: sessions are read and ended by text: no domains, no client addresses,
+	// minutes instead of seconds.
+	byText bool
+}
+
+// rounding is by how much the driver may be wrong about a disconnect: quser tells
+// whole minutes, and whoever was back for a moment between two readings shows in
+// them only once a minute has begun anew.
+func (s *setup) rounding() time.Duration {
+	if s.byText {
+		return 75 * time.Second
+	}
+	return 0
+}
+
+// blind reports whether the broker could not have known that a session is the
+// caller's own: they said nothing, and the text tools tell no client address.
+func (s *setup) blind(id sessions.Identity) bool {
+	return s.byText && len(id.Accounts) == 0
+}
+
+// office is a farm with its broker, wired as package daemon does it, and with
+// everybody who works there.
+type office struct {
+	t     *testing.T
+	setup setup
+	log   *zap.Logger
+
+	net       memnet.Network
+	hosts     []*host
+	broker    *broker.Broker
+	ledger    *ledger.Memory
+	inventory *inventory.Inventory
+	resolver  *identity.Resolver
+	proxy     *rdpproxy.Proxy
+	people    []*user
+	running   sync.WaitGroup
+	faults    *rand.Rand // of beforeCommand and dialHost; guarded by mu
+
+	port uint16 // the last one that a client used; guarded by mu
+
+	steps   atomic.Int64
+	most    int64
+	enough  context.CancelFunc
+	mu      sync.Mutex // a leaf: nothing is called while it is held
+	calls   map[*call]bool
+	clients map[netip.AddrPort]*visit // by their end of a connection to the proxy
+
+	promises   map[uint64]*promise
+	attempts   map[target]*attempt
+	unknown    map[target]*attempt
+	observed   *sessions.Snapshot // what the broker was given last
+	observedAt time.Time
+	counts     map[string]int
+	wrongs     int
+}
+
+// wrong notes a violation. It needs mu.
+func (o *office) wrong(format string, args ...any) {
+	o.t.Helper()
+	o.wrongs++
+	if o.wrongs <= 20 {
+		o.t.Errorf("step %d, %s: %s", o.steps.Load(), time.Now().Format("15:04:05.000"), fmt.Sprintf(format, args...))
+	}
+	if o.wrongs == 20 {
+		o.enough()
+	}
+}
+
+// tell adds a line to h's story. It needs mu.
+func (h *host) tell(format string, args ...any) {
+	if len(h.story) >= 60 {
+		h.story = h.story[1:]
+	}
+	h.story = append(h.story, time.Now().Format("15:04:05.000 ")+fmt.Sprintf(format, args...))
+}
+
+func (o *office) count(what string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.counts[what]++
+}
+
+// newOffice makes an office in the bubble of t. resolver is made outside of it,
+// because it keeps a goroutine for ever.
+func newOffice(t *testing.T, s setup, seed uint64, resolver *identity.Resolver) *office {
+	o := &office{
+		t: t, setup: s, log: zap.NewNop(), ledger: new(ledger.Memory), resolver: resolver,
+		faults: rand.New(rand.NewPCG(seed, 3)),
+		calls:  map[*call]bool{}, clients: map[netip.AddrPort]*visit{}, promises: map[uint64]*promise{},
+		attempts: map[target]*attempt{}, unknown: map[target]*attempt{}, counts: map[string]int{},
+	}
+	rnd := rand.New(rand.NewPCG(seed, 2))
+	o.people = people(o, s.people)
+	for i := range s.hosts {
+		o.hosts = append(o.hosts, newHost(t, o, i, rnd))
+	}
+	o.furnish(rnd)
+	farm := broker.Farm{
+		Policy: placement.Policy{
+			Balance: s.balance, TakeOverActive: true,
+			Pins: []placement.Pin{{Account: sessions.Account{Domain: domain, User: pinnedUser}, Host: pinnedHost}},
+			Eviction: placement.Eviction{
+				Mode: placement.Evict, Proof: placement.KnownUser, MinDisconnected: s.minDisconnected,
+				Protect: []string{domain + `\svc-*`}, PerHostPerHour: s.perHost,
+			},
+		},
+		Wait: s.wait, Reservation: s.reservation, SoftLimit: s.softLimit, HardLimit: s.hardLimit,
+	}
+	drivers := map[string]*winrm.Driver{}
+	var entries []inventory.Entry
+	for _, h := range o.hosts {
+		drivers[h.name] = h.driver
+		entries = append(entries, h.entry(farmName))
+	}
+	o.broker = broker.New(broker.Config{Farms: map[string]broker.Farm{farmName: farm}}, broker.Deps{
+		Ledger:  o.ledger,
+		Evictor: func(host string) broker.Evictor { return drivers[host] },
+		Refresh: func(host string) { o.inventory.Refresh(host) },
+		Record:  o.record,
+		Learn:   o.resolver.Learn,
+	})
+	o.inventory = inventory.New(entries, o.observe, o.log)
+	o.proxy = rdpproxy.New(rdpproxy.Config{Dial: o.dialHost}, o, rdpproxy.Observer{}, o.log)
+	return o
+}
+
+// observe passes a snapshot on to the broker.
+func (o *office) observe(s *sessions.Snapshot) {
+	o.broker.Observe(s)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	old := o.observed
+	o.observed, o.observedAt = s, time.Now()
+	for _, h := range o.hosts {
+		if st := s.Host(h.name); old == nil || st.Report != old.Host(h.name).Report || st.Problem != old.Host(h.name).Problem {
+			h.tell("read: %s", reading(st))
+		}
+		o.look(h)
+	}
+}
+
+// Route implements rdpproxy.Router.
+func (o *office) Route(ctx context.Context, req rdpproxy.Request) (rdpproxy.Route, error) {
+	o.mu.Lock()
+	v := o.clients[req.Client]
+	o.mu.Unlock()
+	if v == nil {
+		return rdpproxy.Route{}, errors.New("a client that nobody is")
+	}
+	hint := identity.Hint{Client: req.Client.Addr(), Cookie: req.Opening.Request.Cookie}
+	if ap, ok := x224.ParseMSTSToken(req.Opening.Request.Token); ok {
+		hint.HostToken = ap
+	}
+	g, err := o.admit(ctx, v.u, hint)
+	if err != nil {
+		var refused *broker.RefusedError
+		if errors.As(err, &refused) {
+			err = &rdpproxy.RefusedError{Reason: err.Error()}
+		}
+		return rdpproxy.Route{}, err
+	}
+	o.mu.Lock()
+	v.g = g
+	o.mu.Unlock()
+	return rdpproxy.Route{
+		Host: g.host.name, Addr: g.assignment.Host.Addr, Why: g.assignment.Decision.Kind.String(),
+		Done: func(out rdpproxy.Outcome) {
+			if errors.Is(out.DialError, rdpproxy.ErrDialQueue) {
+				out.DialError = nil
+			}
+			g.close(out.DialError)
+		},
+	}, nil
+}
+
+// dialHost connects the proxy to a host, which now and then does not answer.
+func (o *office) dialHost(ctx context.Context, network, addr string) (net.Conn, error) {
+	h := o.hostAt(addr)
+	o.mu.Lock()
+	fails := h.off.Load() || o.faults.IntN(25) == 0
+	o.mu.Unlock()
+	if fails {
+		o.count("dials that failed")
+		return nil, errors.New("connection refused")
+	}
+	return o.net.Dialer(brokerAddr)(ctx, network, addr)
+}
+
+func (o *office) host(name string) *host {
+	for _, h := range o.hosts {
+		if h.name == name {
+			return h
+		}
+	}
+	panic("no host " + name)
+}
+
+func (o *office) hostAt(addr string) *host {
+	ap := netip.MustParseAddrPort(addr)
+	return o.hosts[slices.IndexFunc(o.hosts, func(h *host) bool { return h.addr == ap.Addr() })]
+}
+
+// granted is a connection that the broker has sent to a host.
+type granted struct {
+	o          *office
+	u          *user
+	host       *host
+	id         sessions.Identity
+	assignment *broker.Assignment
+	promise    *promise
+	once       sync.Once
+}
+
+// close tells the broker that the connection has ended.
+func (g *granted) close(dialErr error) {
+	g.once.Do(func() {
+		g.o.mu.Lock()
+		g.promise.conns--
+		g.promise.closed = time.Now()
+		g.host.tell("%s leaves reservation %d (%v)", g.u.account, g.promise.id, dialErr)
+		if dialErr != nil {
+			g.promise.dropped = true
+			g.host.undialled = time.Now()
+		}
+		g.o.mu.Unlock()
+		g.assignment.Close(dialErr)
+	})
+}
+
+// admit asks the broker for a host, and keeps the books.
+func (o *office) admit(ctx context.Context, u *user, hint identity.Hint) (*granted, error) {
+	id := o.resolver.Resolve(hint, o.inventory.Snapshot())
+	c := &call{u: u, id: id, began: time.Now(), touched: time.Now(), ctx: ctx}
+	o.mu.Lock()
+	o.calls[c] = true
+	o.counts["asked, confidence "+id.Confidence.String()]++
+	o.mu.Unlock()
+	a, err := o.broker.Admit(ctx, farmName, id)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.calls, c)
+	if err != nil {
+		var refused *broker.RefusedError
+		if !errors.As(err, &refused) && ctx.Err() == nil && !errors.Is(err, broker.ErrClosed) {
+			o.wrong("%s: %v", u.account, err)
+		}
+		return nil, err
+	}
+	p := o.promises[a.Reservation]
+	if p == nil || p.host.name != a.Host.Name {
+		o.wrong("%s was sent to %s without a decision in the audit", u.account, a.Host.Name)
+		return nil, errors.New("no decision")
+	}
+	p.conns++
+	p.host.tell("%s is admitted as %q, reservation %d, connection %d", u.account, id.Said, p.id, p.conns)
+	o.counts["admitted: "+a.Decision.Kind.String()]++
+	return &granted{o: o, u: u, host: p.host, id: id, assignment: a, promise: p}, nil
+}
+
+// step is one thing that somebody has done.
+func (o *office) step(what string) {
+	if o.steps.Add(1) >= o.most {
+		o.enough()
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.counts["step: "+what]++
+	o.check()
+}
+
+// run lets the office work until there were so many steps, and sees to it that
+// nothing is left behind.
+func (o *office) run(steps int64, seed uint64) {
+	o.most = steps
+	day, enough := context.WithCancel(o.t.Context())
+	o.enough = enough
+	defer enough()
+	inner, endInner := context.WithCancel(context.Background())
+	defer endInner()
+	front, endFront := context.WithCancel(context.Background())
+	defer endFront()
+
+	began := time.Now()
+	ln, err := o.net.Listen(listenAddr)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	for _, h := range o.hosts {
+		h.listen(o.t, &o.net)
+		o.running.Go(func() { _ = h.sim.Run(inner, nil, h.winrm) })
+		o.running.Go(func() { h.serveRDP(inner, o) })
+	}
+	o.running.Go(func() { _ = o.inventory.Run(inner) })
+	o.running.Go(func() { _ = o.broker.Run(inner) })
+	o.running.Go(func() {
+		if err := o.proxy.ServeListener(front, rdpproxy.Listener{Listener: ln, Name: "front"}); err != nil {
+			o.t.Error(err)
+		}
+	})
+	var working sync.WaitGroup
+	for i, u := range o.people {
+		rnd := rand.New(rand.NewPCG(seed, uint64(100+i)))
+		working.Go(func() { u.live(day, rnd) })
+	}
+	if o.setup.weather > 0 {
+		rnd := rand.New(rand.NewPCG(seed, 4))
+		working.Go(func() { o.weather(day, rnd) })
+	}
+	working.Wait()
+	o.goHome()
+	endFront()
+	if err := o.proxy.Shutdown(inner); err != nil {
+		o.t.Error(err)
+	}
+	o.t.Logf("%d steps in %s: %s", o.steps.Load(), time.Since(began).Round(time.Minute), o.summary())
+	endInner()
+	for _, h := range o.hosts {
+		_ = h.driver.Close()
+	}
+	o.running.Wait()
+}
+
+// goHome checks that nothing is left behind once everybody has left.
+func (o *office) goHome() {
+	for _, h := range o.hosts {
+		h.heal()
+	}
+	time.Sleep(o.setup.reservation + o.setup.hardLimit + linger + 2*o.setup.lag + recovery)
+	for _, h := range o.hosts { // whoever is stuck goes with the host
+		h.model.Reboot()
+		h.driver.Refresh()
+	}
+	time.Sleep(recovery)
+	st := o.broker.Status()
+	st.Leaving = slices.DeleteFunc(st.Leaving, func(r sessions.Ref) bool {
+		return time.Now().Before(o.host(r.Host).sickUntil) // it cannot be seen that it is gone
+	})
+	if n := len(st.Waiting) + len(st.Reservations) + len(st.Leaving); n > 0 {
+		o.t.Errorf("left behind: %+v", st)
+	}
+	if rs, _, _ := o.ledger.List(context.Background(), farmName, time.Now()); len(rs) > 0 {
+		o.t.Errorf("left in the ledger: %+v", rs)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.calls)+len(o.attempts) > 0 {
+		o.t.Errorf("%d callers and %d evictions have not come to an end", len(o.calls), len(o.attempts))
+	}
+	for _, h := range o.hosts {
+		if st := o.observed.Host(h.name); time.Now().After(h.sickUntil) && (!st.Fresh(time.Now()) || st.Problem != "") {
+			o.t.Errorf("%s is not read again: %s", h.name, st.Problem)
+		}
+	}
+}
+
+func (o *office) summary() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var b strings.Builder
+	for _, k := range slices.Sorted(maps.Keys(o.counts)) {
+		fmt.Fprintf(&b, "\n\t%8d  %s", o.counts[k], k)
+	}
+	return b.String()
+}
