@@ -43,6 +43,7 @@ type link struct {
 	clock    agentClock
 	sentAt   map[string]time.Time // of pings and snapshots, by request
 	failure  *line                // the newest error line since the last reading
+	readErr  error                // why there are no more lines, valid when their channel is closed
 }
 
 // outgoing is something to send. result, if not nil, takes one error.
@@ -66,8 +67,22 @@ func (l *link) run(ctx context.Context) {
 	g, ctx := errgroup.WithContext(ctx)
 	lines := make(chan *line)
 	var said stderrTail
-	g.Go(func() error { return l.read(ctx, lines) })
-	g.Go(func() error { _, _ = io.Copy(&said, l.proc.Stderr()); return nil })
+	silent := make(chan struct{}) // closed at the end of its error output
+	g.Go(func() error { // its error is serve's to return, after the last line
+		defer close(lines)
+		l.readErr = l.read(ctx, lines)
+		select { // what it says of its end may be under way
+		case <-silent:
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+		}
+		return nil
+	})
+	g.Go(func() error {
+		defer close(silent)
+		_, _ = io.Copy(&said, l.proc.Stderr())
+		return nil
+	})
 	g.Go(func() error { return l.send(ctx) })
 	g.Go(func() error { return l.serve(ctx, lines) })
 	g.Go(func() error { // the readers end when the process is closed
@@ -172,7 +187,10 @@ func (l *link) serve(ctx context.Context, lines <-chan *line) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case ln := <-lines:
+		case ln, ok := <-lines:
+			if !ok {
+				return l.readErr
+			}
 			isReading, err := l.handle(ctx, ln)
 			if err != nil {
 				return err
