@@ -62,6 +62,9 @@ type Decision struct {
 	Own *sessions.Ref `json:"own,omitempty"`
 	// Victim is the session to log off first, for MakeRoom.
 	Victim *Victim `json:"victim,omitempty"`
+	// NeedsProof: the victim may be logged off only after Host has accepted the
+	// caller's password.
+	NeedsProof bool `json:"needs_proof,omitempty"`
 	// Would is, in shadow mode, the victim that evict mode would have chosen.
 	Would *Victim `json:"would,omitempty"`
 	// Reason is one sentence for people.
@@ -117,6 +120,10 @@ type View struct {
 	Untouchable map[sessions.Ref]string
 	// CannotEvict are hosts on which nothing can log a session off, and why.
 	CannotEvict map[string]string
+	// Unproven is the host that has let this caller in without asking for a password
+	// first, so that there is no proof to wait for; "" if none has. It gives up its
+	// own sessions only.
+	Unproven string
 	// EvictionsByHost are the evictions within the last hour.
 	EvictionsByHost map[string]int
 	// EvictionsByClient are those that the caller's address set off.

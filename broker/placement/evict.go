@@ -22,13 +22,20 @@ func (d *decider) makeRoom() (Decision, bool) {
 	}
 	who := fmt.Sprintf("%s (session %d on %s, disconnected for %s)",
 		best.Session.Account, best.Session.ID, best.Host, short(best.DisconnectedFor))
+	needsProof := d.policy.Eviction.Proof == Credentials && d.view.Unproven == ""
+	if needsProof {
+		who += ", once the host has accepted the caller's password"
+	}
 	if d.policy.Eviction.Mode != Evict {
 		d.would = best
 		d.whyWait = "no slot is free; shadow mode would have logged off " + who
 		return Decision{}, false
 	}
 	d.markChosen(bestHost.Host.Name, best.Session.ID)
-	return Decision{Kind: MakeRoom, Host: best.Host, Victim: best, Reason: "the stalest session that policy gives up: " + who}, true
+	return Decision{
+		Kind: MakeRoom, Host: best.Host, Victim: best, NeedsProof: needsProof,
+		Reason: "the stalest session that policy gives up: " + who,
+	}, true
 }
 
 // mayNotEvict is why nobody may be logged off for the caller, "" if somebody may.
@@ -40,8 +47,11 @@ func (d *decider) mayNotEvict() string {
 	if e.PerClientPerHour > 0 && d.view.EvictionsByClient >= e.PerClientPerHour {
 		return fmt.Sprintf("this client address has already set off %d evictions within the hour", d.view.EvictionsByClient)
 	}
-	if e.Proof == Credentials {
-		return "proof by accepted credentials is not available"
+	if e.Proof == Credentials && d.view.Unproven == "" {
+		return "" // whoever it is: the host will ask
+	}
+	if e.Proof == Credentials && e.RefuseUnproven {
+		return d.view.Unproven + " does not ask for a password before the session (NLA)"
 	}
 	if d.id.Trusted {
 		return ""
@@ -102,6 +112,8 @@ func (d *decider) hostGivesUpNone(h *hostView) string {
 		return h.Report.NoEvict
 	case d.view.CannotEvict[h.Host.Name] != "":
 		return d.view.CannotEvict[h.Host.Name]
+	case d.policy.Eviction.Proof == Credentials && d.view.Unproven != "" && d.view.Unproven != h.Host.Name:
+		return "that " + d.view.Unproven + " asks for no password is no reason to log anybody off here"
 	case h.free() < 0:
 		return fmt.Sprintf("over its limit (%s): one logoff would free no slot", slots(h))
 	}
@@ -126,6 +138,9 @@ func (d *decider) spared(h *hostView, s sessions.Session) (since time.Duration, 
 	}
 	if d.id.Confidence < sessions.ConfidenceName && s.ClientAddr.IsValid() && s.ClientAddr.Unmap() == d.id.Client.Unmap() {
 		return 0, "it was last used from the caller's address"
+	}
+	if d.id.Confidence < sessions.ConfidencePrefix && !d.id.Trusted && !s.ClientAddr.IsValid() {
+		return 0, "it may be the caller's own: nothing tells who is coming, nor from where it was last used"
 	}
 	if p := e.protects(s); p != "" {
 		return 0, "protected by " + p

@@ -158,6 +158,10 @@ func someSituation(t *rapid.T) situation {
 	s.view.EvictionsByHost = rapid.MapOfN(hostName, rapid.IntRange(0, 3), 0, 2).Draw(t, "evictions by host")
 	s.view.EvictionsByClient = rapid.IntRange(0, 3).Draw(t, "evictions by client")
 
+	if chance(t, 3, "unproven") {
+		s.view.Unproven = hostName.Draw(t, "without NLA")
+	}
+
 	s.id = someIdentity(t)
 	s.policy = somePolicy(t)
 	if !chance(t, 4, "at ease") {
@@ -206,8 +210,9 @@ func somePolicy(t *rapid.T) placement.Policy {
 			PerClientPerHour: rapid.IntRange(0, 3).Draw(t, "per client"),
 		},
 	}
-	if chance(t, 10, "credentials") {
+	if chance(t, 2, "credentials") {
 		p.Eviction.Proof = placement.Credentials
+		p.Eviction.RefuseUnproven = chance(t, 3, "refuse")
 	}
 	if chance(t, 4, "protect") {
 		p.Eviction.Protect = rapid.SliceOfN(somePattern, 1, 2).Draw(t, "protected")
@@ -222,7 +227,7 @@ func somePolicy(t *rapid.T) placement.Policy {
 }
 
 func (s situation) String() string {
-	out := fmt.Sprintf("identity %+v\npolicy %+v\nclaims %+v unreachable %v cannot evict %v leaving %v untouchable %v\n", s.id, s.policy, s.view.Claims, s.view.Unreachable, s.view.CannotEvict, s.view.Leaving, s.view.Untouchable)
+	out := fmt.Sprintf("identity %+v\npolicy %+v\nclaims %+v unreachable %v cannot evict %v leaving %v untouchable %v unproven %q\n", s.id, s.policy, s.view.Claims, s.view.Unreachable, s.view.CannotEvict, s.view.Leaving, s.view.Untouchable, s.view.Unproven)
 	for _, h := range s.hosts {
 		out += fmt.Sprintf("host %+v problem %q\n", h.Host, h.Problem)
 		if h.Report != nil {

@@ -175,8 +175,16 @@ func (s situation) hostsWithSlot() (names []string) {
 // mayEvict: the caller may have somebody logged off, in evict or shadow mode.
 func (s situation) mayEvict() bool {
 	e := s.policy.Eviction
-	if e.Proof != placement.KnownUser || e.PerClientPerHour > 0 && s.view.EvictionsByClient >= e.PerClientPerHour {
+	if e.PerClientPerHour > 0 && s.view.EvictionsByClient >= e.PerClientPerHour {
 		return false
+	}
+	if e.Proof == placement.Credentials {
+		switch {
+		case s.view.Unproven == "":
+			return true
+		case e.RefuseUnproven:
+			return false
+		}
 	}
 	known := len(s.id.Accounts) == 1 && s.id.Known && s.id.Confidence >= sessions.ConfidencePrefix
 	return known || s.id.Trusted
@@ -225,6 +233,9 @@ func (s situation) victims() (all []victim) {
 		if h.Host.Farm != s.view.Farm || !s.usable(h) || !countsDisconnected(h) || h.Report.NoEvict != "" || s.view.CannotEvict[h.Host.Name] != "" || s.used(h) > limitOf(h) {
 			continue
 		}
+		if s.policy.Eviction.Proof == placement.Credentials && s.view.Unproven != "" && s.view.Unproven != h.Host.Name {
+			continue
+		}
 		if c := s.policy.Eviction.PerHostPerHour; c > 0 && s.view.EvictionsByHost[h.Host.Name] >= c {
 			continue
 		}
@@ -236,6 +247,7 @@ func (s situation) victims() (all []victim) {
 			case x.State != sessions.StateDisconnected, x.Account.User == "", x.ID <= 0,
 				strings.EqualFold(x.Name, "console"), strings.EqualFold(x.Name, "services"):
 			case s.couldBeMine(x.Account), sameClient && s.id.Confidence < sessions.ConfidenceName:
+			case s.id.Confidence <= sessions.ConfidenceAddress && !s.id.Trusted && !x.ClientAddr.IsValid(): // anybody's, from anywhere
 			case s.protected(x), s.view.Untouchable[ref] != "", s.isLeaving(ref):
 			case slices.ContainsFunc(s.policy.Pins, func(p placement.Pin) bool { return p.Host == h.Host.Name && sameUser(p.Account, x.Account) }):
 			case slices.ContainsFunc(s.view.Claims, func(c placement.Claim) bool {

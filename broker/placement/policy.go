@@ -37,7 +37,9 @@ const (
 	// KnownUser asks for a known account with confidence name or better (or a
 	// prefix that exactly one known account matches), or a trusted client.
 	KnownUser Proof = iota
-	// Credentials asks that the host has accepted the caller's password.
+	// Credentials asks that the host has accepted the caller's password. A decision
+	// for a victim says so (Decision.NeedsProof); the proof comes after it. For
+	// callers whom a host lets in without one see Eviction.RefuseUnproven.
 	Credentials
 )
 
@@ -64,6 +66,10 @@ type Pin struct {
 type Eviction struct {
 	Mode  Mode
 	Proof Proof
+	// RefuseUnproven: under Credentials nobody is logged off for a caller whose host
+	// does not ask for a password before the session begins (View.Unproven). Else such
+	// a caller must be what KnownUser asks for.
+	RefuseUnproven bool
 	// MinDisconnected is how long a session must have been disconnected.
 	MinDisconnected time.Duration
 	// Protect are glob patterns ("*" and "?", case ignored) of accounts that are

@@ -89,6 +89,9 @@ func TestDecideFollowsTheOrder(t *testing.T) {
 				fail("there is a victim")
 			}
 			checkVictim(t, s, d, *d.Victim, victims)
+			if d.NeedsProof != (s.policy.Eviction.Proof == placement.Credentials && s.view.Unproven == "") {
+				fail("the wrong proof")
+			}
 			if d.Host != d.Victim.Host {
 				fail("the slot is not where the victim is")
 			}
@@ -144,6 +147,9 @@ func TestDecisionsAreWellFormed(t *testing.T) {
 		going := d.Kind == placement.Reconnect || d.Kind == placement.TakeOver || d.Kind == placement.Place || d.Kind == placement.MakeRoom
 		if (d.Host != "") != going || (chosen == 1) != going || chosen > 1 {
 			t.Fatalf("%s with %d chosen: %+v\n%s", summary(d), chosen, d.Candidates, s)
+		}
+		if d.NeedsProof && d.Victim == nil {
+			t.Fatalf("proof for nothing: %+v", d)
 		}
 		if d.Reason == "" || (d.Victim != nil) != (d.Kind == placement.MakeRoom) || (d.Own != nil) != (d.Kind == placement.Reconnect || d.Kind == placement.TakeOver) {
 			t.Fatalf("%+v", d)

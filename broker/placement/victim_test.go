@@ -188,7 +188,6 @@ func TestWhoMayEvict(t *testing.T) {
 		{name: "off", id: named("alice"), policy: func(p *placement.Policy) { p.Eviction.Mode = placement.Off }, want: "eviction is off"},
 		{name: "off, for trusted clients too", id: trusted(named("alice")), policy: func(p *placement.Policy) { p.Eviction.Mode = placement.Off }, want: "eviction is off"},
 		{name: "the zero policy", id: named("alice"), policy: func(p *placement.Policy) { *p = placement.Policy{} }, want: "eviction is off"},
-		{name: "proof by credentials, which there is none of", id: trusted(named("alice")), policy: func(p *placement.Policy) { p.Eviction.Proof = placement.Credentials }, want: "credentials"},
 		{name: "at the client's ceiling", id: named("alice"), policy: func(p *placement.Policy) { p.Eviction.PerClientPerHour = 2 }, since: 2, want: "2 evictions within the hour"},
 		{name: "at the client's ceiling, trusted", id: trusted(named("alice")), policy: func(p *placement.Policy) { p.Eviction.PerClientPerHour = 2 }, since: 2, want: "2 evictions within the hour"},
 		{name: "below the client's ceiling", id: named("alice"), policy: func(p *placement.Policy) { p.Eviction.PerClientPerHour = 2 }, since: 1},
