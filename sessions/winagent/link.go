@@ -68,7 +68,7 @@ func (l *link) run(ctx context.Context) {
 	lines := make(chan *line)
 	var said stderrTail
 	silent := make(chan struct{}) // closed at the end of its error output
-	g.Go(func() error { // its error is serve's to return, after the last line
+	g.Go(func() error {           // its error is serve's to return, after the last line
 		defer close(lines)
 		l.readErr = l.read(ctx, lines)
 		select { // what it says of its end may be under way
@@ -95,13 +95,15 @@ func (l *link) run(ctx context.Context) {
 // errEnded: the agent's output is over.
 var errEnded = errors.New("the agent has ended")
 
-// explain makes of an agent that ended before it said hello what the host has.
+// explain says more of an agent that has ended: at its start, what the host lacks.
 func (l *link) explain(err error, stderr string) error {
-	if !errors.Is(err, errEnded) || l.hello != nil {
+	if !errors.Is(err, errEnded) {
 		return err
 	}
 	code := l.proc.ExitCode()
 	switch {
+	case l.hello != nil:
+		return fmt.Errorf("%w, exit code %d: %q", err, code, excerpt(stderr))
 	case (code == 1 || code == 9009) && strings.Contains(stderr, "powershell.exe"):
 		// cmd.exe names what is not recognized as a command, in its own language.
 		return &UnusableError{Why: "PowerShell is missing", Detail: excerpt(stderr)}
