@@ -122,21 +122,33 @@ func (c *crowd) inside() (names []string) {
 	return names
 }
 
-// settled waits until n users are in and all others wait, and then for two more
-// readings of every host, in which nothing may change any more.
+// settled waits until n users are in, all others wait, and the broker's picture
+// is the truth; and then for the broker to look at its queue once or twice more,
+// which may change nothing.
 func (c *crowd) settled(t *testing.T, n, waiting int) {
 	t.Helper()
 	quiet := func() bool { return len(c.inside()) == n && len(c.Status().Waiting) == waiting }
 	c.until(t, fmt.Sprintf("%d are in and %d wait", n, waiting), quiet)
-	for range 2 {
-		since := time.Now()
-		c.until(t, "every host is read again", func() bool {
-			return !slices.ContainsFunc(c.Snapshot().Hosts, func(h sessions.HostState) bool { return !h.Report.ReadAt.After(since) })
+	c.until(t, "every session is seen", func() bool {
+		return !slices.ContainsFunc(c.Snapshot().Hosts, func(h sessions.HostState) bool {
+			return !slices.Equal(users(h.Report.Sessions), users(c.hosts[h.Host.Name].Model().Sessions()))
 		})
-		if !quiet() {
-			t.Fatalf("%d are in and %d wait, want %d and %d", len(c.inside()), len(c.Status().Waiting), n, waiting)
+	})
+	time.Sleep(1500 * time.Millisecond)
+	if !quiet() {
+		t.Fatalf("%d are in and %d wait, want %d and %d", len(c.inside()), len(c.Status().Waiting), n, waiting)
+	}
+}
+
+// users are those who have a session, in order.
+func users(list []sessions.Session) (names []string) {
+	for _, x := range list {
+		if x.HasUser() {
+			names = append(names, x.Account.User)
 		}
 	}
+	slices.Sort(names)
+	return names
 }
 
 // victims checks who was logged off: each of these, once.

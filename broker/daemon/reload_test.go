@@ -61,6 +61,7 @@ func TestReloadKeepsWhatDidNotChange(t *testing.T) {
 	t.Parallel()
 	ts1, ts2 := startWindows(t, "ts1", full(2), away("bob", time.Hour)), startWindows(t, "ts2", full(2))
 	o := newOffice(t, ts1, ts2)
+	o.mode = "text" // which notices soon that a host is deaf
 	s := o.open(t)
 	deaf := func(opt *simhost.Options) { opt.Faults = []simhost.Fault{{Kind: simhost.FaultBadGateway}} }
 	ts1.Model().Configure(deaf)
