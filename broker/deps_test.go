@@ -22,7 +22,9 @@ var arrows = map[string][]string{
 	"sessions/inventory":             {"sessions"},
 	"sessions/wintext":               {"sessions"},
 	"sessions/winrm":                 {"sessions", "sessions/wintext", "sessions/winagent"},
-	"sessions/xrdp":                  {"sessions"},
+	"sessions/xrdp":                  {"sessions", "sessions/sshlink"},
+	"sessions/winssh":                {"sessions", "sessions/sshlink", "sessions/winagent"},
+	"sessions/sshlink":               {},
 	"sessions/winagent":              {"sessions"},
 	"sessions/tsts":                  {"sessions", "sessions/tsts/internal/rpc"},
 	"sessions/tsts/internal/rpc":     {},
@@ -30,6 +32,7 @@ var arrows = map[string][]string{
 	"sessions/simhost":               {"sessions", "sessions/wintext", "rdpproxy/rdpserver", "rdpproxy/x224"},
 
 	"sessions/winagent/agenttest": {},
+	"sessions/sshlink/sshtest":    {},
 
 	"broker/placement":         {"sessions"},
 	"broker/identity":          {"sessions"},
