@@ -39,8 +39,11 @@ type Assignment struct {
 	Reservation uint64
 	// Decision is why.
 	Decision placement.Decision
+	// NeedsProof: the slot is still taken, and becomes free by Accepted.
+	NeedsProof bool
 
-	close func(dialErr error)
+	close    func(dialErr error)
+	accepted func(ctx context.Context) error
 }
 
 // Close ends the connection's hold on the reservation. dialErr is why the host
@@ -53,17 +56,24 @@ type waiter struct {
 	id      sessions.Identity
 	since   time.Time
 	granted chan *logon // receives once, when the queue serves it
-	last    placement.Decision
+	// unproven is a host that asks this caller for no password, "" if none is known.
+	unproven string
+	last     placement.Decision
 }
 
 // Admit finds a host for the caller id in farm. It blocks while a victim is being
-// logged off, and while the caller waits in the farm's queue. If ctx ends, the
+// logged off (unless that has to wait for proof: Assignment.NeedsProof), and while the caller waits in the farm's queue. If ctx ends, the
 // caller gives up its place and the error is ctx's. The error is *RefusedError if
 // there was no slot, ErrClosed while shutting down.
 //
 // Connections of the same caller share one reservation and get the same host.
 func (b *Broker) Admit(ctx context.Context, farmName string, id sessions.Identity) (*Assignment, error) {
-	w := &waiter{id: id, since: time.Now(), granted: make(chan *logon, 1)}
+	return b.admit(ctx, farmName, &waiter{id: id})
+}
+
+// admit is Admit for w, of which it is known who it is.
+func (b *Broker) admit(ctx context.Context, farmName string, w *waiter) (*Assignment, error) {
+	w.since, w.granted = time.Now(), make(chan *logon, 1)
 	var patience chan struct{} // closed when it is at its end; starts when there is something to wait for
 	for {
 		l, err := b.joinOrQueue(farmName, w)
@@ -80,8 +90,13 @@ func (b *Broker) Admit(ctx context.Context, farmName string, id sessions.Identit
 				return nil, err
 			}
 		}
+		if a := b.untilProof(l); a != nil {
+			return a, nil
+		}
 		err = b.roomMade(ctx, l)
 		if err == nil {
+			b.mu.Lock()
+			defer b.mu.Unlock()
 			return b.assign(l), nil
 		}
 		if ctx.Err() != nil || errors.Is(err, ErrClosed) {
@@ -112,7 +127,7 @@ func (b *Broker) joinOrQueue(farmName string, w *waiter) (*logon, error) {
 	}
 	now := time.Now()
 	f := b.farm(farmName)
-	if l := b.shared(f, w.id, now); l != nil {
+	if l := b.shared(f, w, now); l != nil {
 		l.join()
 		return l, nil
 	}
@@ -191,8 +206,23 @@ func (b *Broker) roomMade(ctx context.Context, l *logon) error {
 	}
 }
 
+// untilProof is an assignment to l if its victim waits for proof, else nil.
+func (b *Broker) untilProof(l *logon) *Assignment {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !l.awaitsProof() {
+		return nil
+	}
+	a := b.assign(l)
+	a.NeedsProof = true
+	a.accepted = func(ctx context.Context) error { return b.accepted(ctx, l) }
+	return a
+}
+
+// assign makes one connection's handle on l. The caller holds mu.
 func (b *Broker) assign(l *logon) *Assignment {
 	a := &Assignment{Host: l.host, Reservation: l.res.ID, Decision: l.res.Decision}
+	a.accepted = func(context.Context) error { return nil }
 	closed := make(chan struct{}, 1) // holds a value once it is closed
 	a.close = func(dialErr error) {
 		select {

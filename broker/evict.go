@@ -81,6 +81,7 @@ func (b *Broker) evictionEnded(l *logon, ref sessions.Ref, began time.Time, err 
 		b.recordEviction(audit.Evicted, l, now, took, nil)
 		if l.failed == nil && !isClosed(l.ready) {
 			close(l.ready)
+			b.lingerAnew(l, now)
 		}
 	case errors.As(err, &refused):
 		delete(b.leaving, ref)

@@ -61,7 +61,7 @@ func (b *Broker) pump(f *farm, now time.Time) {
 	}
 	// reserve below may not touch the queue, so one pass over a copy is enough.
 	for _, w := range slices.Clone(f.queue) {
-		l := b.shared(f, w.id, now)
+		l := b.shared(f, w, now)
 		if l == nil {
 			l = b.reserve(f, w, now)
 		}

@@ -21,6 +21,8 @@ type logon struct {
 	ready chan struct{}
 	// failed, set before ready is closed, is why no room could be made.
 	failed error
+	// proven: the host has accepted the caller's password, where that is needed.
+	proven bool
 	// mixed: neither this caller nor another one on the same host gave a name, so
 	// that it cannot be told whose session is whose.
 	mixed bool
@@ -40,15 +42,22 @@ func (l *logon) stopIdle() {
 	}
 }
 
-// shared is the live logon that a connection of id belongs to, or nil. The caller
+// shared is the live logon that w's connection belongs to, or nil. The caller
 // holds mu.
-func (b *Broker) shared(f *farm, id sessions.Identity, now time.Time) *logon {
+func (b *Broker) shared(f *farm, w *waiter, now time.Time) *logon {
+	id := w.id
 	l := f.logons[id.Key()]
 	if l == nil {
 		return nil
 	}
 	if !now.Before(l.res.ExpiresAt) || l.failed != nil {
 		b.drop(l)
+		return nil
+	}
+	if w.unproven != "" && l.awaitsProof() { // which will not come
+		if l.conns == 0 {
+			b.drop(l)
+		}
 		return nil
 	}
 	if _, down := b.unreachable[l.host.Name]; down && b.hostDown(l.host.Name, now) != "" {
@@ -72,6 +81,7 @@ func (b *Broker) reserve(f *farm, w *waiter, now time.Time) *logon {
 			w.last = placement.Decision{Kind: placement.WaitForSlot, Reason: err.Error()}
 			return nil
 		}
+		view.Unproven = w.unproven
 		settings := b.settings(f.name)
 		w.last = placement.Decide(view, w.id, settings.Policy)
 		if w.last.Host == "" {
@@ -122,10 +132,11 @@ func (b *Broker) promise(f *farm, w *waiter, key string, version uint64, setting
 		Time: now, Event: audit.Decided, Farm: f.name, Reservation: r.ID,
 		Identity: w.id, Decision: w.last, Took: now.Sub(w.since),
 	})
-	if v := slim.Victim; v != nil {
-		b.startEviction(l, *v, settings, now)
-	} else {
+	switch v := slim.Victim; {
+	case v == nil:
 		close(l.ready)
+	case !slim.NeedsProof: // else Accepted does it
+		b.startEviction(l, *v, settings, now)
 	}
 	return l, nil
 }
@@ -223,6 +234,15 @@ func (b *Broker) part(l *logon, now time.Time) {
 	l.idle = time.AfterFunc(linger, func() { b.lingered(l, now) })
 }
 
+// lingerAnew gives a caller who has shown proof and left while room was made for them
+// the time to come back that others have: FreeRDP gives up after 9 s. The caller
+// holds mu.
+func (b *Broker) lingerAnew(l *logon, now time.Time) {
+	if l.proven && l.idle != nil && l.idle.Stop() {
+		l.idle = time.AfterFunc(linger, func() { b.lingered(l, now) })
+	}
+}
+
 // lingered releases l, whose last connection ended at since, unless somebody has
 // come back. That connection may have left a session behind: as long as no
 // reading begun after it tells, the slot stays promised, at most until it expires.
@@ -233,6 +253,10 @@ func (b *Broker) lingered(l *logon, since time.Time) {
 		return
 	}
 	now := time.Now()
+	if l.proven && !isClosed(l.ready) { // the caller gave up; their slot is in the making
+		l.idle.Reset(recheck)
+		return
+	}
 	h := b.snapshot.Host(l.host.Name)
 	read := h == nil || h.Report != nil && h.Report.ReadAt.After(since)
 	if !read && now.Before(l.res.ExpiresAt) {
