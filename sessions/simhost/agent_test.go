@@ -224,6 +224,41 @@ func TestAgentAndTheFaultsOfWinRM(t *testing.T) {
 	}
 }
 
+// A new logon in the middle and an answer that nothing has happened are no reason
+// to end.
+func TestAgentOutlivesSmallFaults(t *testing.T) {
+	for name, fault := range map[string]Fault{
+		"a new logon to receive": {On: ActionReceive, Kind: FaultUnauthorized, Times: 1},
+		"a new logon to send":    {On: ActionSend, Kind: FaultUnauthorized, Times: 1},
+		"nothing has happened":   {On: ActionReceive, Kind: FaultTimedOut, Times: 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := agentHost(t, nil)
+			d, reports, ended := agentOf(t, h, driver.ModeAgent)
+			await(t, reports, ended, func(sessions.Report) bool { return true })
+			h.Model().Configure(func(o *Options) { o.Faults = []Fault{fault} })
+			for range 3 {
+				asked := time.Now()
+				d.Refresh()
+				await(t, reports, ended, func(r sessions.Report) bool { return r.ReadAt.After(asked) })
+			}
+		})
+	}
+}
+
+// A refused password is not offered again.
+func TestAgentWithARefusedPassword(t *testing.T) {
+	h := agentHost(t, func(c *Config) { c.WinRM.Managers = []Manager{{Account: broker.Account, Password: "changed"}} })
+	d, _, ended := agentOf(t, h, driver.ModeAuto)
+	var refused *driver.AuthError
+	if err := <-ended; !errors.As(err, &refused) || refused.RetryAfter() < time.Minute {
+		t.Errorf("ended with %v", err)
+	}
+	if err := d.Watch(t.Context(), sessions.Host{Name: "trier"}, func(sessions.Report) {}); !errors.As(err, &refused) {
+		t.Errorf("the second time: %v", err)
+	}
+}
+
 // What an earlier broker left behind is deleted, what is in use is not.
 func TestOrphansAreDeleted(t *testing.T) {
 	var later atomic.Int64

@@ -30,7 +30,9 @@ const faultFileNotFound = 2147942402
 // deleted before: the number that an account may have can be as low as five.
 func (r *remote) Start(ctx context.Context, command string) (winagent.Process, error) {
 	c := r.client
-	c.deleteOrphans(ctx)
+	if err := c.deleteOrphans(ctx); err != nil {
+		return nil, err
+	}
 	e, err := c.post(ctx, createMessage(c.target.url, c.operation), true)
 	if err != nil {
 		return nil, fmt.Errorf("open shell on %s: %w", c.target.addr, err)
@@ -166,12 +168,17 @@ func (p *remoteProcess) receive(ctx context.Context) error {
 }
 
 // deleteOrphans deletes shells that an earlier broker has left behind with this
-// account. That it cannot is no reason not to go on: they idle out.
-func (c *client) deleteOrphans(ctx context.Context) {
+// account. That the host does not list them is no reason not to go on: they idle
+// out. That it cannot be reached is.
+func (c *client) deleteOrphans(ctx context.Context) error {
 	shells, err := c.listShells(ctx)
-	if err != nil {
+	var fault *Fault
+	switch {
+	case errors.As(err, &fault):
 		c.log.Debug("remote shells cannot be listed", zap.String("endpoint", c.target.addr), zap.Error(err))
-		return
+		return nil
+	case err != nil:
+		return fmt.Errorf("ask %s: %w", c.target.addr, err)
 	}
 	for _, s := range shells {
 		if !s.isOrphan(c.target.user) {
@@ -180,4 +187,5 @@ func (c *client) deleteOrphans(ctx context.Context) {
 		c.log.Info("deleting a remote shell that was left behind", zap.String("endpoint", c.target.addr), zap.String("shell", s.ID))
 		c.deleteShell(ctx, s.ID)
 	}
+	return nil
 }
