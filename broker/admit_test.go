@@ -126,6 +126,7 @@ func TestAPromiseExpires(t *testing.T) {
 		time.Sleep(broker.DefaultReservation - time.Second)
 		bob.expect("waiting")
 		time.Sleep(2 * time.Second)
+		w.read() // and she has not logged on at the last moment
 		bob.expect("ts1")
 	})
 }

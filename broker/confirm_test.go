@@ -5,6 +5,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rdpbroker/rdpbroker/broker"
 	"github.com/rdpbroker/rdpbroker/broker/audit"
 	"github.com/rdpbroker/rdpbroker/sessions"
 )
@@ -189,5 +190,28 @@ func TestAnEarlierReadingConfirmsNobody(t *testing.T) {
 		w.connect(stranger(0)).expect("ts1")
 		w.b.Observe(underway)
 		w.expectSeen(t, 0, 1)
+	})
+}
+
+// Whoever logs on at the last moment has their slot, even if that is read only
+// after their reservation has expired.
+func TestALogonAtTheLastMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		farm := evicting()
+		farm.Wait = time.Hour
+		w := newWorld(t, farm, newHost("ts1", 1))
+		alice := w.connect(named("alice")).expect("ts1")
+		time.Sleep(broker.DefaultReservation - time.Second)
+		w.mustLogon(t, "ts1", "alice")
+		time.Sleep(2 * time.Second)
+		bob := w.connect(named("bob")).expect("waiting")
+		time.Sleep(5 * time.Second)
+		bob.expect("waiting")
+		w.read()
+		bob.expect("waiting")
+		alice.close()
+		w.logoff("ts1", "alice")
+		w.read()
+		bob.expect("ts1")
 	})
 }

@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -43,12 +44,12 @@ func TestTheQueueIsServedInTheOrderOfArrival(t *testing.T) {
 func TestNobodyOvertakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		farm := evicting()
-		farm.Wait, farm.Reservation = time.Hour, 10*time.Second
+		farm.Wait = time.Hour
 		w := newWorld(t, farm, newHost("ts1", 1))
-		w.connect(named("alice")).expect("ts1")
+		w.connect(named("alice")).expect("ts1").a.Close(errors.New("connection refused"))
 		time.Sleep(500 * time.Millisecond) // so that looks at the queue fall between
 		bob := w.connect(named("bob")).expect("waiting")
-		time.Sleep(9*time.Second + 600*time.Millisecond) // alice's promise has just expired
+		time.Sleep(4*time.Second + 600*time.Millisecond) // the host is not left alone any more
 		carol := w.connect(named("carol"))
 		carol.expect("waiting")
 		bob.expect("ts1")

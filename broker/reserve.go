@@ -172,8 +172,13 @@ func (b *Broker) tooMany(f *farm, id sessions.Identity, settings Farm) string {
 
 // view gathers what a decision for the caller with key may look at.
 func (b *Broker) view(f *farm, id sessions.Identity, key string, now time.Time) (placement.View, uint64, error) {
+	var unread []placement.Claim
 	for _, l := range f.logons {
-		if !now.Before(l.res.ExpiresAt) {
+		switch {
+		case now.Before(l.res.ExpiresAt):
+		case l.res.Key != key && b.mayHaveArrived(l, now):
+			unread = append(unread, l.res.Claim())
+		default:
 			b.drop(l)
 		}
 	}
@@ -182,7 +187,7 @@ func (b *Broker) view(f *farm, id sessions.Identity, key string, now time.Time) 
 		return placement.View{}, 0, fmt.Errorf("reading the reservations: %w", err)
 	}
 	v := placement.View{
-		Snapshot: b.snapshot, Farm: f.name, Now: now, Leaving: b.leaving,
+		Snapshot: b.snapshot, Farm: f.name, Now: now, Leaving: b.leaving, Claims: unread,
 		Unreachable: map[string]string{}, Untouchable: map[sessions.Ref]string{},
 		CannotEvict: map[string]string{}, EvictionsByHost: map[string]int{},
 	}
@@ -206,6 +211,14 @@ func (b *Broker) view(f *farm, id sessions.Identity, key string, now time.Time) 
 	}
 	b.countEvictions(&v, id, now)
 	return v, version, nil
+}
+
+// mayHaveArrived reports whether the caller of l, which has expired, may have
+// logged on at the last moment, so that no reading shows the session yet. The
+// slot then stays taken until one does, or shows that there is none.
+func (b *Broker) mayHaveArrived(l *logon, now time.Time) bool {
+	h := b.snapshot.Host(l.host.Name)
+	return l.res.Seen == nil && l.failed == nil && h != nil && h.Fresh(now) && !h.Report.ReadAt.After(l.res.ExpiresAt)
 }
 
 // hostDown is why the host is left alone now, "" if it is not.
