@@ -37,7 +37,7 @@ func TestSmallestFileHasTheDefaults(t *testing.T) {
 			Policy: placement.Policy{
 				Balance: placement.LeastSessions, TakeOverActive: true,
 				Eviction: placement.Eviction{
-					Mode: placement.Shadow, Proof: placement.KnownUser, MinDisconnected: 15 * time.Minute,
+					Mode: placement.Shadow, Proof: placement.Credentials, MinDisconnected: 15 * time.Minute,
 					PerHostPerHour: 6, PerClientPerHour: 4,
 				},
 			},
@@ -74,7 +74,7 @@ func TestMerging(t *testing.T) {
 		Balance: placement.Weighted,
 		Pins:    []placement.Pin{{Account: sessions.Account{Domain: "CONTOSO", User: "alice"}, Host: "ts2"}},
 		Eviction: placement.Eviction{
-			Mode: placement.Evict, MinDisconnected: 48 * time.Hour, PerClientPerHour: 4,
+			Mode: placement.Evict, Proof: placement.Credentials, RefuseUnproven: true, MinDisconnected: 48 * time.Hour, PerClientPerHour: 4,
 			Protect: []string{"Administrator", "frank", `CONTOSO\adm-?`, "backup*"},
 		},
 	}, office.Policy)

@@ -30,7 +30,7 @@ func presets(goos string) fileKeys {
 			XRDP:  xrdpKeys{Poll: 5 * time.Second, Timeout: 20 * time.Second},
 		},
 		Eviction: evictionKeys{
-			Mode: "shadow", Proof: "known-user",
+			Mode: "shadow", Proof: "credentials", WithoutNLA: "known-user",
 			MinDisconnected: 15 * time.Minute,
 			PerHostPerHour:  6, PerClientPerHour: 4,
 			SoftLimit: time.Minute, HardLimit: 5 * time.Minute,

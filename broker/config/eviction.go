@@ -12,6 +12,14 @@ var modes = map[string]placement.Mode{
 	placement.Evict.String():  placement.Evict,
 }
 
+var proofs = map[string]placement.Proof{
+	placement.KnownUser.String():   placement.KnownUser,
+	placement.Credentials.String(): placement.Credentials,
+}
+
+// refuse is the value of without_nla for which nobody is logged off.
+const refuse = "refuse"
+
 // sharedEviction checks the eviction keys for all farms and reads their list.
 func (b *builder) sharedEviction() {
 	k := &b.keys.Eviction
@@ -35,9 +43,6 @@ func (b *builder) farmEviction(p path, f *farmKeys) evictionKeys {
 
 // checkEviction checks k, whose keys come from the first of blocks that has them.
 func (b *builder) checkEviction(k *evictionKeys, blocks ...path) {
-	if k.Proof != placement.KnownUser.String() {
-		b.bad(b.source("proof", blocks...), quote(k.Proof)+" is not in this version", "it comes later; until then known-user")
-	}
 	if len(k.ProtectProcesses) > 0 {
 		b.bad(b.source("protect_processes", blocks...), "no host tells which programs run in this version, so this would protect nobody", "take it out, and protect accounts")
 	}
@@ -66,7 +71,8 @@ func (b *builder) checkEviction(k *evictionKeys, blocks ...path) {
 func (b *builder) eviction(k evictionKeys) placement.Eviction {
 	e := placement.Eviction{
 		Mode:             modes[k.Mode],
-		Proof:            placement.KnownUser,
+		Proof:            proofs[k.Proof],
+		RefuseUnproven:   k.WithoutNLA == refuse,
 		MinDisconnected:  k.MinDisconnected,
 		PerHostPerHour:   k.PerHostPerHour,
 		PerClientPerHour: k.PerClientPerHour,

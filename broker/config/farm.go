@@ -38,6 +38,9 @@ func (b *builder) farms() []Farm {
 			if f.Policy.Eviction.Mode == placement.Evict && h.WinRM != nil && h.WinRM.Mode == "text" && !h.WinRM.TextEviction {
 				b.warn(b.source("text_eviction", hp.key("winrm"), sharedWinRM), "without it nobody is ever logged off this host, whatever eviction.mode says")
 			}
+			if e := f.Policy.Eviction; e.Mode == placement.Evict && e.Proof == placement.Credentials && e.RefuseUnproven && h.XRDP != nil {
+				b.warn(b.source("without_nla", p.key("eviction"), "eviction"), "xrdp has no NLA: with refuse nobody is ever logged off "+h.Name)
+			}
 			f.Hosts = append(f.Hosts, h)
 		}
 		f.Policy.Pins = b.pins(p.key("pins"), k.Pins, f.Hosts)

@@ -143,6 +143,7 @@ type secretKeys struct {
 type evictionKeys struct {
 	Mode             string        `yaml:"mode" oneof:"off shadow evict"`
 	Proof            string        `yaml:"proof" oneof:"known-user credentials"`
+	WithoutNLA       string        `yaml:"without_nla" oneof:"known-user refuse"`
 	MinDisconnected  time.Duration `yaml:"min_disconnected" min:"0s" max:"30d"`
 	Protect          []pattern     `yaml:"protect"`
 	ProtectList      string        `yaml:"protect_list"`

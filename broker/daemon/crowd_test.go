@@ -54,7 +54,7 @@ func gather(t *testing.T, mode, wait, rules string) *crowd {
 	for i := range crowdSize {
 		names = append(names, fmt.Sprintf("user%02d", i))
 	}
-	o.top = fmt.Sprintf("eviction: {mode: evict, min_disconnected: 5m, protect: ['svc-*'], %s}\nidentity: {users: [%s]}\n", rules, strings.Join(names, ", "))
+	o.top = fmt.Sprintf("eviction: {mode: evict, proof: known-user, min_disconnected: 5m, protect: ['svc-*'], %s}\nidentity: {users: [%s]}\n", rules, strings.Join(names, ", "))
 	c := &crowd{stack: o.open(t), hosts: map[string]*windows{"ts1": ts1, "ts2": ts2}, in: map[string]guest{}}
 
 	start := make(chan struct{})

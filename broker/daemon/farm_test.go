@@ -190,7 +190,7 @@ func newOffice(t *testing.T, hosts ...*windows) *office {
 	o := &office{
 		dir: t.TempDir(), wait: "20s", poll: "1s", mode: "auto", hosts: hosts,
 		listen: "listen: [{address: '127.0.0.1:0', farm: office}]\n",
-		top:    "eviction: {mode: evict, min_disconnected: 5m}\n",
+		top:    "eviction: {mode: evict, proof: known-user, min_disconnected: 5m}\n",
 	}
 	o.write(t, "password", manager.Password+"\n")
 	return o

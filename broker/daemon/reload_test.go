@@ -102,19 +102,19 @@ func TestReloadOfRules(t *testing.T) {
 		t.Errorf("bob waits because %s", why)
 	}
 
-	o.top = "eviction: {mode: shadow, min_disconnected: 5m}\nidentity: {users: [bob]}\n"
+	o.top = "eviction: {mode: shadow, proof: known-user, min_disconnected: 5m}\nidentity: {users: [bob]}\n"
 	s.reload(t)
 	s.until(t, "the shadow mode counts", func() bool {
 		return strings.Contains(s.whyFirstWaits(), `shadow mode would have logged off CONTOSO\alice`)
 	})
 
-	o.top = "eviction: {mode: evict, min_disconnected: 5m, protect: [alice]}\nidentity: {users: [bob]}\n"
+	o.top = "eviction: {mode: evict, proof: known-user, min_disconnected: 5m, protect: [alice]}\nidentity: {users: [bob]}\n"
 	s.reload(t)
 	if why := s.whyFirstWaits(); !strings.Contains(why, "no session may be logged off") {
 		t.Errorf("bob waits because %s", why)
 	}
 
-	o.top = "eviction: {mode: evict, min_disconnected: 5m}\nidentity: {users: [bob]}\n"
+	o.top = "eviction: {mode: evict, proof: known-user, min_disconnected: 5m}\nidentity: {users: [bob]}\n"
 	s.reload(t)
 	bob.connected()
 	if ts1.has("alice") {

@@ -24,9 +24,12 @@ type router struct{ d *Daemon }
 func (r router) Route(ctx context.Context, req rdpproxy.Request) (rdpproxy.Route, error) {
 	d := r.d
 	farm := d.farmOf[req.Listener]
+	if err := d.awaitLook(ctx); err != nil {
+		return rdpproxy.Route{}, err
+	}
 	id := d.resolver.Load().Resolve(hint(req), d.inventory.Snapshot())
 	began := time.Now()
-	a, err := d.broker.Admit(ctx, farm, id)
+	a, err := r.admit(ctx, farm, id, req.Unproven)
 	var refused *broker.RefusedError
 	if errors.As(err, &refused) {
 		return rdpproxy.Route{}, &rdpproxy.RefusedError{Reason: refused.Error()}
@@ -37,7 +40,7 @@ func (r router) Route(ctx context.Context, req rdpproxy.Request) (rdpproxy.Route
 	if a.Decision.Victim == nil {
 		d.metrics.Admitted(farm, time.Since(began))
 	}
-	return rdpproxy.Route{
+	rt := rdpproxy.Route{
 		Host: a.Host.Name,
 		Addr: a.Host.Addr,
 		Why:  a.Decision.Kind.String(),
@@ -47,7 +50,20 @@ func (r router) Route(ctx context.Context, req rdpproxy.Request) (rdpproxy.Route
 			}
 			a.Close(o.DialError)
 		},
-	}, nil
+	}
+	if a.NeedsProof {
+		rt.Accepted = a.Accepted
+	}
+	return rt, nil
+}
+
+// admit asks the broker, for the second time if unproven names a host that asks
+// this caller for no password.
+func (r router) admit(ctx context.Context, farm string, id sessions.Identity, unproven string) (*broker.Assignment, error) {
+	if unproven != "" {
+		return r.d.broker.AdmitUnproven(ctx, farm, id, unproven)
+	}
+	return r.d.broker.Admit(ctx, farm, id)
 }
 
 // hint is what the first packet says of the caller.
