@@ -62,6 +62,9 @@ type Daemon struct {
 	cfg     *config.Config
 	drivers map[string]driven
 
+	looked  chan struct{} // closed when every host has been looked at once
+	looking func()        // closes looked
+
 	clients   []rdpproxy.Listener
 	farmOf    map[string]string // by listener name
 	endpoints []endpoint
@@ -75,8 +78,9 @@ func New(cfg *config.Config, o Options) (*Daemon, error) {
 	d := &Daemon{
 		opts: o, log: o.Log, started: cfg, cfg: cfg,
 		registry: prometheus.NewRegistry(), recent: audit.NewRing(recentRecords),
-		farmOf: map[string]string{},
+		farmOf: map[string]string{}, looked: make(chan struct{}),
 	}
+	d.looking = sync.OnceFunc(func() { close(d.looked) })
 	d.metrics = metrics.New(d.registry)
 	d.metrics.Version(o.Version)
 	d.metrics.Watch(d.metricsState)
@@ -104,7 +108,7 @@ func New(cfg *config.Config, o Options) (*Daemon, error) {
 		Record:  d.record,
 		Learn:   d.learn,
 	})
-	d.inventory = inventory.New(entries(cfg, d.drivers), d.broker.Observe, d.log)
+	d.inventory = inventory.New(entries(cfg, d.drivers), d.observe, d.log)
 	d.proxy = rdpproxy.New(proxyConfig(cfg), router{d}, d.observer(), d.log)
 	d.prepareMetrics(cfg)
 	d.metrics.Reloaded(true, time.Now())
@@ -166,6 +170,7 @@ func (d *Daemon) Run(stop, kill context.Context) error {
 	defer endInner()
 	var rooms errgroup.Group
 	rooms.Go(func() error { return d.inventory.Run(inner) })
+	defer time.AfterFunc(firstLook, d.looking).Stop()
 	rooms.Go(func() error { return d.broker.Run(inner) })
 	if d.audit != nil {
 		rooms.Go(func() error { return d.audit.Run(inner) })

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/rdpbroker/rdpbroker/broker/audit"
+	"github.com/rdpbroker/rdpbroker/broker/placement"
 	"github.com/rdpbroker/rdpbroker/sessions/simhost"
 )
 
@@ -105,10 +106,45 @@ func TestStopsWhileHostsAreNotThere(t *testing.T) {
 	s := o.openUnread(t)
 	s.until(t, "ts1 is known to be away", func() bool { return s.Snapshot().Host("ts1").Problem != "" })
 	c := s.call(t, "", "alice")
-	s.waiting(t, 1)
 	s.stop()
 	c.closed()
 	s.finish(t)
+}
+
+// TestTheFirstLook: whoever comes right after the start waits until every host was
+// looked at. Else alice would get a second session, and bob would be logged off
+// although there is a free slot.
+func TestTheFirstLook(t *testing.T) {
+	t.Parallel()
+	slow := full(3)
+	slow.Faults = []simhost.Fault{{Kind: simhost.FaultSlowBody, Times: 1, Pause: time.Millisecond}}
+	ts1 := startWindows(t, "ts1", slow, away("alice", time.Hour))
+	ts2 := startWindows(t, "ts2", full(1), away("bob", time.Hour))
+	o := newOffice(t, ts1, ts2)
+	o.top += "identity: {trusted_clients: [127.0.0.0/8]}\n"
+	s := o.openUnread(t)
+	alice, carol := s.call(t, "", "alice"), s.call(t, "", "carol")
+	alice.connected()
+	alice.alive(ts1)
+	carol.connected()
+	carol.alive(ts1)
+	for _, r := range s.recorded(audit.Decided) {
+		if want := map[string]placement.Kind{"alice": placement.Reconnect, "carol": placement.Place}[r.Identity.Said]; r.Decision.Kind != want {
+			t.Errorf("%s: %s, %s", r.Identity.Said, r.Decision.Kind, r.Decision.Reason)
+		}
+	}
+}
+
+// TestTheFirstLookEnds, even if a host does not answer at all.
+func TestTheFirstLookEnds(t *testing.T) {
+	notShort(t)
+	t.Parallel()
+	ts1 := startWindows(t, "ts1", simhost.Options{Slots: 2, Faults: []simhost.Fault{{Kind: simhost.FaultBlackHole}}})
+	ts2 := startWindows(t, "ts2", full(2))
+	s := newOffice(t, ts1, ts2).openUnread(t)
+	c := s.call(t, "", "alice")
+	c.connected()
+	c.alive(ts2)
 }
 
 // TestStopsWithinALogoff: whoever waits for a slot that is being freed is turned

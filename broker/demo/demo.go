@@ -38,10 +38,6 @@ type Options struct {
 	Version string
 }
 
-// passwordVariable carries the WinRM password of the simulated hosts to the
-// broker, which takes passwords from files and variables only.
-const passwordVariable = "RDPBROKER_DEMO_WINRM_PASSWORD"
-
 // Run runs the demo until stop ends and clients have gone, or kill ends.
 func Run(stop, kill context.Context, o Options) error {
 	if o.Out == nil {
@@ -89,11 +85,7 @@ func (f *farm) runBare(kill, stop context.Context, out *screen) error {
 // runWithBroker runs the hosts and the broker in front of them. The hosts stay
 // until the broker has ended, so that open connections can be drained.
 func (f *farm) runWithBroker(stop, kill context.Context, dir, password string, out *screen, o Options) error {
-	if err := os.Setenv(passwordVariable, password); err != nil {
-		return fmt.Errorf("demo: %w", err)
-	}
-	defer os.Unsetenv(passwordVariable)
-	yaml, err := f.config(dir, o)
+	yaml, err := f.config(dir, password, o)
 	if err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -56,8 +57,8 @@ func people() map[string][]simhost.Seed {
 	}
 }
 
-func newFarm(password string, out *screen, o Options) (f *farm, err error) {
-	f = &farm{}
+func newFarm(password string, out *screen, o Options) (_ *farm, err error) {
+	f := &farm{}
 	defer func() {
 		if err != nil {
 			f.close()
@@ -124,8 +125,9 @@ func (f *farm) close() {
 }
 
 // config is the broker.yaml of the demo: the real thing, read by the same code.
-func (f *farm) config(dir string, o Options) (string, error) {
-	ca := filepath.Join(dir, "ca.pem")
+// The files that it names are in dir.
+func (f *farm) config(dir, password string, o Options) (string, error) {
+	ca, secret := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "password")
 	var pems []byte
 	var y strings.Builder
 	fmt.Fprintf(&y, "listen: [{address: %q, farm: demo}]\n", o.Listen)
@@ -137,8 +139,8 @@ func (f *farm) config(dir string, o Options) (string, error) {
 	fmt.Fprintf(&y, "farms:\n  demo:\n    wait: 60s\n    hosts:\n")
 	for _, h := range f.hosts {
 		fmt.Fprintf(&y, "      - name: %s\n        address: %q\n", h.name, h.rdp.Addr())
-		fmt.Fprintf(&y, "        winrm: {address: 'https://%s', user: '%s\\%s', password_env: %s, ca_file: %q, server_name: %s, mode: agent}\n",
-			h.winrm.Addr(), domain, service, passwordVariable, ca, h.name)
+		fmt.Fprintf(&y, "        winrm: {address: 'https://%s', user: '%s\\%s', password_file: %q, ca_file: %q, server_name: %s, mode: agent}\n",
+			h.winrm.Addr(), domain, service, secret, ca, h.name)
 		for _, der := range h.winrmTLS.Certificates[0].Certificate {
 			pems = append(pems, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
 		}
@@ -146,5 +148,5 @@ func (f *farm) config(dir string, o Options) (string, error) {
 	if !x509.NewCertPool().AppendCertsFromPEM(pems) {
 		return "", fmt.Errorf("the simulated hosts' certificates cannot be read back")
 	}
-	return y.String(), os.WriteFile(ca, pems, 0o600)
+	return y.String(), errors.Join(os.WriteFile(ca, pems, 0o600), os.WriteFile(secret, []byte(password+"\n"), 0o600))
 }
