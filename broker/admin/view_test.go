@@ -22,11 +22,11 @@ func TestHostsAreCounted(t *testing.T) {
 		{Name: "lx3", Farm: "linux", Addr: "lx3:3389", State: "up", Limit: 10, Used: 1, Reserved: 1, Free: 9, CountsDisconnected: true, ReadAt: now, Source: "xrdp"},
 		{
 			Name: "ts1", Farm: "office", Addr: "ts1:3389", State: "up", Limit: 2, Used: 2, Active: 1, Disconnected: 1, CountsDisconnected: true, Assumed: true,
-			ReadAt: now.Add(-10 * time.Second), Source: "quser", NoEvict: "its text tells no exact times",
+			ReadAt: now.Add(-10 * time.Second), Source: "quser", NoEvict: "its text tells no exact times", LimitSource: configured,
 		},
 		{
 			Name: "ts2", Farm: "office", Addr: "ts2:3389", State: "stale", Problem: "no route\nto host", Draining: true, Used: 1, Disconnected: 1,
-			ReadAt: now.Add(-192 * time.Minute), Source: "quser",
+			ReadAt: now.Add(-192 * time.Minute), Source: "quser", CountsSource: configured,
 		},
 	}
 	if d := cmp.Diff(want, st.hosts().Hosts); d != "" {
