@@ -171,3 +171,17 @@ func hasUser(rows []wintext.Row) bool {
 	}
 	return false
 }
+
+// unknownWords names the state words that no table has, each once: with them
+// somebody can tell which language is missing.
+func (rd *reading) unknownWords() (warnings []string) {
+	seen := map[string]bool{}
+	for _, row := range rd.rows {
+		word := excerpt(row.StateText)
+		if row.State == sessions.StateUnknown && word != "" && !seen[word] {
+			seen[word] = true
+			warnings = append(warnings, fmt.Sprintf("the state word %q is not known; such sessions count, and are never logged off", word))
+		}
+	}
+	return warnings
+}

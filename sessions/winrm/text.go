@@ -61,6 +61,7 @@ func (t *textChannel) report(ctx context.Context) (sessions.Report, error) {
 	case garbled(r.Sessions):
 		r.NoEvict = whyGarbled
 	}
+	r.Warnings = rd.unknownWords()
 	return r, nil
 }
 
