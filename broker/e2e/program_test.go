@@ -83,8 +83,13 @@ func (r *running) output() string {
 // start runs a program in the background; it is killed when the test ends.
 func start(t *testing.T, name string, args ...string) *running {
 	t.Helper()
-	r := &running{t: t, done: make(chan struct{})}
-	r.cmd = exec.Command(program(t, name), args...)
+	return startCommand(t, exec.Command(program(t, name), args...))
+}
+
+// startCommand is start for a command that is made already.
+func startCommand(t *testing.T, cmd *exec.Cmd) *running {
+	t.Helper()
+	r := &running{t: t, cmd: cmd, done: make(chan struct{})}
 	r.cmd.Stdout, r.cmd.Stderr = r, r
 	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -97,7 +102,7 @@ func start(t *testing.T, name string, args ...string) *running {
 		r.cmd.Process.Kill()
 		<-r.done
 		if t.Failed() {
-			t.Logf("%s printed:\n%s", name, r.output())
+			t.Logf("%s printed:\n%s", cmd.Path, r.output())
 		}
 	})
 	return r
