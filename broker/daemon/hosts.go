@@ -36,6 +36,7 @@ type driven struct {
 // is in them: a renewed certificate is a change.
 type source struct {
 	WinRM *config.WinRM
+	SSH   *config.WindowsSSH
 	RPC   *config.RPC
 	XRDP  *config.XRDP
 	CA    string
@@ -52,7 +53,7 @@ func drivers(cfg *config.Config, old map[string]driven, log *zap.Logger) (_ map[
 	}()
 	for _, f := range cfg.Farms {
 		for _, h := range f.Hosts {
-			src := source{WinRM: h.WinRM, RPC: h.RPC, XRDP: h.XRDP}
+			src := source{WinRM: h.WinRM, SSH: h.SSH, RPC: h.RPC, XRDP: h.XRDP}
 			if h.WinRM != nil && h.WinRM.CAFile != "" {
 				ca, err := os.ReadFile(h.WinRM.CAFile)
 				if err != nil {
@@ -89,6 +90,8 @@ func newDriver(src source, log *zap.Logger) (driver, error) {
 	switch {
 	case src.XRDP != nil:
 		return newXRDP(src.XRDP, log)
+	case src.SSH != nil:
+		return newWinSSH(src.SSH, log)
 	case src.RPC != nil:
 		return newRPC(src.RPC, log)
 	}

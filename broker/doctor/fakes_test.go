@@ -21,10 +21,10 @@ import (
 	"github.com/rdpbroker/rdpbroker/broker/placement"
 	"github.com/rdpbroker/rdpbroker/rdpproxy/reach"
 	"github.com/rdpbroker/rdpbroker/sessions"
+	"github.com/rdpbroker/rdpbroker/sessions/sshlink"
 	"github.com/rdpbroker/rdpbroker/sessions/tsts"
 	"github.com/rdpbroker/rdpbroker/sessions/winagent"
 	"github.com/rdpbroker/rdpbroker/sessions/winrm"
-	"github.com/rdpbroker/rdpbroker/sessions/xrdp"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -302,7 +302,7 @@ func TestDriversWords(t *testing.T) {
 	for err, words := range map[error]string{
 		&winagent.UnusableError{Why: "constrained language mode"}: "mode: auto",
 		&tsts.AuthError{Addr: "ts1:445", Reason: "wrong"}:         "lockout",
-		&xrdp.AuthError{User: "root", Err: errors.New("no")}:      "lockout",
+		&sshlink.AuthError{User: "root", Err: errors.New("no")}:   "lockout",
 	} {
 		h := doctor.Host{Host: host("h"), Management: doctor.Management{Kind: doctor.XRDPLocal}, Reader: reader(sessions.Report{}, err)}
 		if r := doctor.New(fake()).Check(t.Context(), h); r.Count(reach.LevelFailure) != 1 || !strings.Contains(fmt.Sprint(r.Findings), words) {

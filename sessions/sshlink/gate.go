@@ -36,11 +36,12 @@ func (e *AuthError) RetryAfter() time.Duration {
 }
 
 const (
-	// passwordPause and keyPause are how long refused credentials are kept back:
-	// directories count wrong passwords, and nobody counts wrong keys but against
-	// the address that they come from.
-	passwordPause = 30 * time.Minute
-	keyPause      = 2 * time.Minute
+	// shortPause is how long refused keys are kept back, which lock nobody out, and
+	// at first passwords that this host has taken before: it may be starting.
+	shortPause = 2 * time.Minute
+	// longPause is how long other refused passwords are kept back: directories
+	// count them.
+	longPause = 30 * time.Minute
 	// refreshPause is the least time between two tries that Refresh allows in
 	// that pause. Refresh is also called whenever a user's connection ends, and
 	// must not turn those into a lockout of the account.
@@ -55,8 +56,10 @@ type gate struct {
 	mu          sync.Mutex
 	refused     *AuthError // nil: open
 	credentials [sha256.Size]byte
-	again       bool      // Refresh allowed a try
-	allowedAt   time.Time // when it last did
+	times       int               // in a row that they were refused
+	accepted    [sha256.Size]byte // the newest that were not
+	again       bool              // Refresh allowed a try
+	allowedAt   time.Time         // when it last did
 }
 
 // pass returns nil if the credentials may be offered now, else the refusal.
@@ -80,16 +83,28 @@ func (g *gate) tried(l logon, err error) error {
 	var refused *AuthError
 	switch {
 	case err == nil:
-		g.refused, g.again = nil, false
+		g.refused, g.times, g.again, g.accepted = nil, 0, false, l.credentials
 	case errors.As(err, &refused):
-		pause := keyPause
-		if l.password {
-			pause = passwordPause
+		if l.credentials != g.credentials {
+			g.times = 0
 		}
-		refused.RetryAt, refused.now = g.now().Add(pause), g.now
+		refused.RetryAt, refused.now = g.now().Add(g.pause(l)), g.now
 		g.refused, g.credentials, g.again = refused, l.credentials, false
+		g.times++
 	}
 	return err
+}
+
+// pause is how long to keep these credentials back, after they were refused
+// g.times before. Needs g.mu.
+func (g *gate) pause(l logon) time.Duration {
+	switch {
+	case !l.password:
+		return shortPause
+	case l.credentials != g.accepted:
+		return longPause
+	}
+	return min(shortPause<<min(g.times, 8), longPause)
 }
 
 // refresh allows one more try, if the last one allowed so is long enough ago.

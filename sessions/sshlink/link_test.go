@@ -205,7 +205,7 @@ func TestRefusedPasswordIsKeptBack(t *testing.T) {
 	try("after Refresh", 2)
 	l.Refresh()
 	try("after one more Refresh, soon", 2)
-	now = now.Add(passwordPause)
+	now = now.Add(longPause)
 	try("later", 3)
 	mu.Lock()
 	word = sshtest.Password

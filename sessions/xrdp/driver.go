@@ -96,8 +96,12 @@ func (d *Driver) Watch(ctx context.Context, h sessions.Host, publish func(sessio
 	}
 }
 
-// Refresh asks Watch for a reading now. It does not wait for it.
+// Refresh asks Watch for a reading now. It does not wait for it. A Runner that can
+// be refreshed is told as well.
 func (d *Driver) Refresh() {
+	if r, ok := d.cfg.Runner.(interface{ Refresh() }); ok {
+		r.Refresh()
+	}
 	select {
 	case d.refresh <- struct{}{}:
 	default: // one is asked for already

@@ -12,6 +12,8 @@ import (
 
 	"github.com/rdpbroker/rdpbroker/deploy/testlab"
 	"github.com/rdpbroker/rdpbroker/sessions"
+	"github.com/rdpbroker/rdpbroker/sessions/sshlink"
+	"github.com/rdpbroker/rdpbroker/sessions/sshlink/sshtest"
 )
 
 // TestFarmSSH drives a host through a real OpenSSH server that runs on it.
@@ -21,7 +23,7 @@ func TestFarmSSH(t *testing.T) {
 	var sshd *testlab.SSHD
 	f := startFarm(t, testlab.XRDPOptions{}, func(h *testlab.XRDPHost, cfg *Config) {
 		sshd = h.StartSSHD(t)
-		r, err := NewSSH(SSHConfig{Addr: sshd.Addr, User: sshd.User, KeyFile: sshd.KeyFile, KnownHosts: sshd.KnownHosts}, nil)
+		r, err := NewSSH(SSHConfig{Link: sshlink.Config{Addr: sshd.Addr, User: sshd.User, KeyFile: sshd.KeyFile, KnownHosts: sshd.KnownHosts}}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -44,7 +46,7 @@ func TestFarmSSH(t *testing.T) {
 	}
 
 	t.Run("password", func(t *testing.T) {
-		r, err := NewSSH(SSHConfig{Addr: sshd.Addr, PasswordFile: sshd.PasswordFile, KnownHosts: sshd.KnownHosts}, nil)
+		r, err := NewSSH(SSHConfig{Link: sshlink.Config{Addr: sshd.Addr, Password: passwordIn(sshd.PasswordFile), KnownHosts: sshd.KnownHosts}}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -54,8 +56,8 @@ func TestFarmSSH(t *testing.T) {
 		}
 	})
 	t.Run("wrong host key", func(t *testing.T) {
-		other := f.otherKey(t, sshd)
-		r, err := NewSSH(SSHConfig{Addr: sshd.Addr, KeyFile: sshd.KeyFile, KnownHosts: other}, nil)
+		other := sshtest.KnownHosts(t, sshd.Addr, sshtest.NewKey(t))
+		r, err := NewSSH(SSHConfig{Link: sshlink.Config{Addr: sshd.Addr, KeyFile: sshd.KeyFile, KnownHosts: other}}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -71,7 +73,7 @@ func TestFarmSSH(t *testing.T) {
 		if err := os.WriteFile(empty, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		r, err := NewSSH(SSHConfig{Addr: sshd.Addr, KeyFile: sshd.KeyFile, KnownHosts: empty}, nil)
+		r, err := NewSSH(SSHConfig{Link: sshlink.Config{Addr: sshd.Addr, KeyFile: sshd.KeyFile, KnownHosts: empty}}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -81,17 +83,14 @@ func TestFarmSSH(t *testing.T) {
 		}
 	})
 	t.Run("wrong password", func(t *testing.T) {
-		wrong := filepath.Join(t.TempDir(), "password")
-		if err := os.WriteFile(wrong, []byte("guess\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		r, err := NewSSH(SSHConfig{Addr: sshd.Addr, PasswordFile: wrong, KnownHosts: sshd.KnownHosts}, nil)
+		guess := func() (string, error) { return "guess", nil }
+		r, err := NewSSH(SSHConfig{Link: sshlink.Config{Addr: sshd.Addr, Password: guess, KnownHosts: sshd.KnownHosts}}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer r.Close()
 		_, err = r.Run(ctx, "", "true")
-		var auth *AuthError
+		var auth *sshlink.AuthError
 		if !errors.As(err, &auth) || auth.RetryAfter() < time.Minute {
 			t.Errorf("error %v, want an AuthError that asks for patience", err)
 		}
@@ -104,13 +103,10 @@ func TestFarmSSH(t *testing.T) {
 	})
 }
 
-// otherKey is a known_hosts file with a key for the server that is not its own.
-func (f *farm) otherKey(t *testing.T, sshd *testlab.SSHD) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "known_hosts")
-	line := knownhosts.Line([]string{sshd.Addr}, newKey(t).PublicKey())
-	if err := os.WriteFile(path, []byte(line+"\n"), 0o600); err != nil {
-		t.Fatal(err)
+// passwordIn reads the password that a file holds.
+func passwordIn(file string) func() (string, error) {
+	return func() (string, error) {
+		b, err := os.ReadFile(file)
+		return strings.TrimSpace(string(b)), err
 	}
-	return path
 }

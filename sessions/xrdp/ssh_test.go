@@ -2,36 +2,18 @@ package xrdp
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
-	"crypto/rsa"
 	"errors"
 	"io"
-	"net"
-	"os"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/crypto/ssh"
-	"golang.org/x/crypto/ssh/knownhosts"
-)
 
-// newKey is a fresh key pair.
-func newKey(t *testing.T) ssh.Signer {
-	t.Helper()
-	_, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := ssh.NewSignerFromKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return signer
-}
+	"github.com/rdpbroker/rdpbroker/sessions"
+	"github.com/rdpbroker/rdpbroker/sessions/sshlink"
+	"github.com/rdpbroker/rdpbroker/sessions/sshlink/sshtest"
+)
 
 // echo answers with the command and what came in.
 func echo(command string, ch ssh.Channel) uint32 {
@@ -47,61 +29,44 @@ func shortly(t *testing.T) context.Context {
 	return ctx
 }
 
-func TestSSHOneConnectionForAll(t *testing.T) {
-	ctx, key := shortly(t), newKey(t)
-	s := startSSHServer(t, echo, key)
-	r := s.runner(t, nil, key)
-	var wg sync.WaitGroup
-	for range 8 {
-		wg.Go(func() {
-			if out, err := r.Run(ctx, "in", "sh", "-s", "it's"); err != nil || string(out) != `'sh' '-s' 'it'\''s'|in` {
-				t.Errorf("%q, %v", out, err)
-			}
-		})
+// sshRunner is an SSH for a server, and a key of that.
+func sshRunner(t *testing.T, s *sshtest.Server, key ssh.Signer, change func(*SSHConfig)) *SSH {
+	t.Helper()
+	cfg := SSHConfig{Link: sshlink.Config{
+		Addr: s.Addr, KnownHosts: sshtest.KnownHosts(t, s.Addr, key),
+		Password: func() (string, error) { return sshtest.Password, nil },
+	}}
+	if change != nil {
+		change(&cfg)
 	}
-	wg.Wait()
-	if n := s.drop(); n != 1 {
-		t.Errorf("%d connections, want 1", n)
+	r, err := NewSSH(cfg, nil)
+	if err != nil {
+		t.Fatal(err)
 	}
-	// And one more after it broke, without an error.
-	if _, err := r.Run(ctx, "", "x"); err != nil {
-		t.Error(err)
-	}
-	if n := s.drop(); n != 2 {
-		t.Errorf("%d connections, want 2", n)
-	}
+	t.Cleanup(func() { r.Close() })
+	return r
 }
 
-func TestSSHSudo(t *testing.T) {
-	ctx, key := shortly(t), newKey(t)
-	r := startSSHServer(t, echo, key).runner(t, func(c *SSHConfig) { c.Sudo = true }, key)
-	if out, err := r.Run(ctx, "", "sh", "-s"); err != nil || string(out) != "'sudo' '-n' '--' 'sh' '-s'|" {
+func TestSSHArgumentsAreData(t *testing.T) {
+	key := sshtest.NewKey(t)
+	r := sshRunner(t, sshtest.Start(t, echo, key), key, nil)
+	if out, err := r.Run(shortly(t), "in", "sh", "-s", "it's"); err != nil || string(out) != `'sh' '-s' 'it'\''s'|in` {
 		t.Errorf("%q, %v", out, err)
 	}
 }
 
-// TestSSHTakesTheKnownKey: the server has two keys, known_hosts only the one
-// that clients like less.
-func TestSSHTakesTheKnownKey(t *testing.T) {
-	ctx, other := shortly(t), newKey(t)
-	private, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	known, err := ssh.NewSignerFromKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := startSSHServer(t, echo, other, known)
-	if _, err := s.runner(t, nil, known).Run(ctx, "", "x"); err != nil {
-		t.Error(err)
+func TestSSHPrefix(t *testing.T) {
+	key := sshtest.NewKey(t)
+	r := sshRunner(t, sshtest.Start(t, echo, key), key, func(c *SSHConfig) { c.Prefix = []string{"sudo", "-n"} })
+	if out, err := r.Run(shortly(t), "", "sh", "-s"); err != nil || string(out) != "'sudo' '-n' 'sh' '-s'|" {
+		t.Errorf("%q, %v", out, err)
 	}
 }
 
 func TestSSHFailures(t *testing.T) {
-	ctx, key := shortly(t), newKey(t)
+	ctx, key := shortly(t), sshtest.NewKey(t)
 	release := make(chan struct{})
-	s := startSSHServer(t, func(command string, ch ssh.Channel) uint32 {
+	s := sshtest.Start(t, func(command string, ch ssh.Channel) uint32 {
 		switch command {
 		case "'fail'":
 			io.WriteString(ch, "some\n")
@@ -120,7 +85,7 @@ func TestSSHFailures(t *testing.T) {
 		return 0
 	}, key)
 	defer close(release)
-	r := s.runner(t, nil, key)
+	r := sshRunner(t, s, key, nil)
 
 	if out, err := r.Run(ctx, "", "fail"); err == nil || !strings.Contains(err.Error(), "oh dear") || string(out) != "some\n" {
 		t.Errorf("a failing command: %q, %v", out, err)
@@ -131,7 +96,7 @@ func TestSSHFailures(t *testing.T) {
 	if _, err := r.Run(ctx, "", "fine"); err != nil {
 		t.Errorf("the next command: %v", err)
 	}
-	if n := s.drop(); n != 1 {
+	if n := s.Drop(); n != 1 {
 		t.Errorf("%d connections; commands that fail must not cost one", n)
 	}
 	short, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
@@ -144,82 +109,41 @@ func TestSSHFailures(t *testing.T) {
 	}
 }
 
-// TestSSHSilentHost: a host that has gone without a word is noticed by its
-// missing answers, while a command waits.
+// A host that has gone without a word is noticed while a command waits.
 func TestSSHSilentHost(t *testing.T) {
-	ctx, key := shortly(t), newKey(t)
-	stopped := make(chan struct{})
-	s := startSSHServer(t, func(string, ssh.Channel) uint32 { <-stopped; return 0 }, key)
+	key := sshtest.NewKey(t)
+	began, stopped := make(chan struct{}), make(chan struct{})
+	s := sshtest.Start(t, func(string, ssh.Channel) uint32 { close(began); <-stopped; return 0 }, key)
 	defer close(stopped)
-	proxy := startTap(t, s.addr)
-	r := s.runner(t, func(c *SSHConfig) { c.Addr, c.KeepAlive = proxy.addr, 100*time.Millisecond }, key)
-	b, err := os.ReadFile(r.cfg.KnownHosts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	known := strings.ReplaceAll(string(b), knownhosts.Normalize(s.addr), knownhosts.Normalize(proxy.addr))
-	if err := os.WriteFile(r.cfg.KnownHosts, []byte(known), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	time.AfterFunc(300*time.Millisecond, proxy.freeze)
-	if _, err := r.Run(ctx, "", "x"); !errors.Is(err, errBroken) {
+	wire := sshtest.StartWire(t, s.Addr)
+	r := sshRunner(t, s, key, func(c *SSHConfig) {
+		c.Link.Addr, c.Link.KnownHosts, c.Link.KeepAlive = wire.Addr, sshtest.KnownHosts(t, wire.Addr, key), 100*time.Millisecond
+	})
+	go func() { <-began; wire.Freeze() }()
+	if _, err := r.Run(shortly(t), "", "x"); !errors.Is(err, errBroken) {
 		t.Errorf("%v, want %v", err, errBroken)
 	}
 }
 
-func TestSSHClosed(t *testing.T) {
-	ctx, key := shortly(t), newKey(t)
-	r := startSSHServer(t, echo, key).runner(t, nil, key)
-	if _, err := r.Run(ctx, "", "x"); err != nil {
-		t.Fatal(err)
-	}
-	r.Close()
-	r.Close()
-	if _, err := r.Run(ctx, "", "x"); !errors.Is(err, ErrClosed) {
-		t.Errorf("%v, want %v", err, ErrClosed)
-	}
-}
-
-func TestSSHNobodyThere(t *testing.T) {
-	ctx, key := shortly(t), newKey(t)
-	ln, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, says nothing
+// The driver's Refresh reaches the way to the host: it allows a refused password
+// to be tried once more.
+func TestRefreshTriesRefusedPasswordsAgain(t *testing.T) {
+	ctx, key := shortly(t), sshtest.NewKey(t)
+	s := sshtest.Start(t, echo, key)
+	d, err := New(Config{Runner: sshRunner(t, s, key, func(c *SSHConfig) {
+		c.Link.Password = func() (string, error) { return "guess", nil }
+	})}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	s := &sshServer{addr: ln.Addr().String()}
-	r := s.runner(t, func(c *SSHConfig) { c.DialTimeout = 200 * time.Millisecond }, key)
-	if _, err := r.Run(ctx, "", "x"); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("%v, want a deadline", err)
-	}
-}
-
-func TestNewSSHRefuses(t *testing.T) {
-	dir := t.TempDir()
-	file := func(name, text string) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
+	for _, want := range []int64{1, 1} {
+		var auth *sshlink.AuthError
+		if err := d.Watch(ctx, sessions.Host{Name: "x1"}, nil); !errors.As(err, &auth) || s.Refused.Load() != want {
+			t.Errorf("%v after %d refused passwords, want %d", err, s.Refused.Load(), want)
 		}
-		return path
 	}
-	const locked = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n"
-	known, password := file("known_hosts", ""), file("password", "x\n")
-	for _, tc := range []struct {
-		name, want string
-		cfg        SSHConfig
-	}{
-		{"no known_hosts", "no known_hosts", SSHConfig{PasswordFile: password}},
-		{"missing known_hosts", "known_hosts: open", SSHConfig{PasswordFile: password, KnownHosts: dir + "/none"}},
-		{"broken known_hosts", "known_hosts", SSHConfig{PasswordFile: password, KnownHosts: file("broken", "what is this\n")}},
-		{"no credentials", "neither a key file", SSHConfig{KnownHosts: known}},
-		{"missing key", "key file", SSHConfig{KnownHosts: known, KeyFile: dir + "/none"}},
-		{"missing password", "password file", SSHConfig{KnownHosts: known, PasswordFile: dir + "/none"}},
-		{"locked key", "passphrase", SSHConfig{KnownHosts: known, KeyFile: file("locked", locked)}},
-	} {
-		tc.cfg.Addr = "127.0.0.1"
-		if _, err := NewSSH(tc.cfg, nil); err == nil || !strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), "127.0.0.1:22") {
-			t.Errorf("%s: %v, want an error with %q", tc.name, err, tc.want)
-		}
+	d.Refresh()
+	if err := d.Watch(ctx, sessions.Host{Name: "x1"}, nil); err == nil || s.Refused.Load() != 2 {
+		t.Errorf("%v after %d refused passwords, want 2", err, s.Refused.Load())
 	}
 }
