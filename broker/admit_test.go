@@ -53,6 +53,24 @@ func TestNamelessConnectionsShareOnlyOneAfterTheOther(t *testing.T) {
 	})
 }
 
+// So may those be whose cut cookies say the same, such as "CONTOSO\a".
+func TestPeopleWhoseCutNamesAreAlikeShareNoSlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, evicting(), newHost("ts1", 2))
+		ambiguous := stranger(0)
+		ambiguous.Confidence, ambiguous.Said = sessions.ConfidencePrefix, `CONTOSO\a`
+		ambiguous.Accounts = []sessions.Account{sessions.ParseAccount(`CONTOSO\alice`), sessions.ParseAccount(`CONTOSO\anna`)}
+		probe := w.connect(ambiguous).expect("ts1")
+		probe.close()
+		alice := w.connect(ambiguous).expect("ts1")
+		anna := w.connect(ambiguous).expect("ts1")
+		if alice.a.Reservation != probe.a.Reservation || anna.a.Reservation == alice.a.Reservation {
+			t.Errorf("reservations %d, %d, %d", probe.a.Reservation, alice.a.Reservation, anna.a.Reservation)
+		}
+		w.connect(named("bob")).expect("waiting")
+	})
+}
+
 func TestClosingTwiceIsHarmless(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, evicting(), newHost("ts1", 1))

@@ -63,9 +63,10 @@ func (b *Broker) shared(f *farm, w *waiter, now time.Time) *logon {
 	if _, down := b.unreachable[l.host.Name]; down && b.hostDown(l.host.Name, now) != "" {
 		return nil
 	}
-	// One address behind which nobody gave a name may be many people: only
+	// One address may be that of many people, and a cookie cut to "CONTOSO" that
+	// of all of them whose names begin so: unless it is known who is coming, only
 	// connections that follow one another are taken for one logon.
-	if _, exact := id.Account(); !exact && id.Said == "" && l.conns > 0 {
+	if _, exact := id.Account(); !exact && l.conns > 0 {
 		return nil
 	}
 	return l
