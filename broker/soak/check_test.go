@@ -84,8 +84,8 @@ func (o *office) check() {
 		}
 		for _, h := range o.hosts {
 			if why := o.couldServe(c, h, now); why != "" {
-				o.wrong("%s (%s) waits since %s, and %s %s", c.id.Said, c.id.Confidence, now.Sub(c.began), h.name, why)
-				c.touched = now
+				o.wrong("%s (%s) waits since %s, and %s %s: %s", c.id.Said, c.id.Confidence, now.Sub(c.began), h.name, why, o.describe(h))
+				c.touched, o.ask = now, true
 				break
 			}
 		}

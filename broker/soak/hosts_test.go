@@ -38,6 +38,7 @@ type host struct {
 	gap atomic.Int32
 	// lost: WinRM cannot be dialled. off: nor can RDP.
 	lost, off atomic.Bool
+	boots     atomic.Int32
 
 	// The rest is guarded by office.mu.
 	truth     map[int]*standing
@@ -86,13 +87,17 @@ func newHost(t *testing.T, o *office, i int, rnd *rand.Rand) *host {
 		name: fmt.Sprintf("ts%d", i+1), addr: netip.AddrFrom4([4]byte{192, 0, 2, byte(10 + i)}),
 		slots: 7 + 2*(i%4), counts: !o.setup.onlyActive, truth: map[int]*standing{},
 	}
+	leaves := sessions.StateDisconnected
+	if o.setup.onlyActive {
+		leaves = sessions.StateDown // or there were sessions that hold a slot and do not look like it
+	}
 	secure := i%2 == 0
 	cfg := simhost.Config{
 		Name: h.name, Domain: domain,
 		Options: simhost.Options{
 			Slots: h.slots, CountDisconnected: h.counts,
 			ClockSkew: time.Duration(rnd.Int64N(int64(4*time.Hour))) - 2*time.Hour,
-			Logoff:    simhost.LogoffPlan{Takes: time.Duration(rnd.IntN(3)) * time.Second, Shows: sessions.StateDisconnected},
+			Logoff:    simhost.LogoffPlan{Takes: time.Duration(rnd.IntN(3)) * time.Second, Shows: leaves},
 		},
 		OnEvent: func(e simhost.Event) { o.see(h, e) },
 		WinRM: simhost.WinRM{

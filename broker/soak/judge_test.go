@@ -45,20 +45,24 @@ type promise struct {
 	dropped bool      // given back early, since a dial failed
 }
 
+// beat is how long the broker may have to wait for a reading that tells whether
+// somebody has logged on at the last moment of their promise.
+const beat = 16 * time.Second
+
 // linger is for how long the broker keeps a promise without a connection.
 const linger = 15 * time.Second
 
 // holds reports whether p may still hold a slot beside the sessions on its host.
 func (o *office) holds(p *promise, now time.Time) bool {
 	switch {
-	case now.After(p.expires.Add(time.Second)), p.dropped && now.After(p.closed.Add(time.Second)):
+	case now.After(p.expires.Add(beat)), p.dropped && now.After(p.closed.Add(time.Second)):
 		return false
 	case p.conns == 0 && !p.closed.IsZero() && now.After(p.closed.Add(linger+o.setup.lag)):
 		return false
 	}
 	if a, exact := p.who.Account(); exact {
 		for _, s := range p.host.truth {
-			if s.account.Matches(a) && s.leaving == "" && now.After(s.since.Add(o.setup.lag)) {
+			if s.account.Matches(a) && (s.active || p.host.counts) && s.leaving == "" && now.After(s.since.Add(o.setup.lag)) {
 				return false // the session itself holds it
 			}
 		}
@@ -111,7 +115,7 @@ func (o *office) judgeLogoff(h *host, id int, s *standing) {
 		o.wrong("%s twice", who)
 	case s.odd != "" && !(o.setup.byText && s.odd == timeless):
 		o.wrong("%s though it is %s", who, s.odd)
-	case away < o.setup.minDisconnected-o.setup.rounding():
+	case away < o.setup.minDisconnected-o.setup.rounding()-2*time.Millisecond: // an agent counts in those
 		o.wrong("%s %s after its user had left", who, away)
 	case a.target != nil && a.target != s:
 		o.wrong("%s in place of another session with that ID", who)
@@ -256,10 +260,14 @@ func (o *office) evictsOwn(h *host, id sessions.Identity) bool {
 	return false
 }
 
-// hasOwn reports whether id is known to have a session somewhere.
+// hasOwn reports whether id has a session somewhere, or had when it was read last.
 func (o *office) hasOwn(id sessions.Identity) bool {
 	me, exact := id.Account()
-	return exact && slices.ContainsFunc(o.hosts, func(h *host) bool { _, s := h.of(me); return s != nil })
+	return exact && slices.ContainsFunc(o.hosts, func(h *host) bool {
+		_, s := h.of(me)
+		r := o.observed.Host(h.name).Report
+		return s != nil || r != nil && slices.ContainsFunc(r.Sessions, func(x sessions.Session) bool { return x.Account.Matches(me) })
+	})
 }
 
 func (o *office) mayEvict(id sessions.Identity) bool {
@@ -325,6 +333,7 @@ func (o *office) evictionEnded(r audit.Record, key string) {
 	}
 	if same {
 		s.tried = r.Time
+		s.lost = r.Event == audit.EvictionFailed && a.told
 	}
 	if r.Event == audit.EvictionFailed && !a.told {
 		o.unknown[t] = a

@@ -118,6 +118,7 @@ type office struct {
 	observedAt time.Time
 	counts     map[string]int
 	wrongs     int
+	ask        bool // what the broker says of those who wait
 }
 
 // wrong notes a violation. It needs mu.
@@ -329,9 +330,20 @@ func (o *office) step(what string) {
 		o.enough()
 	}
 	o.mu.Lock()
-	defer o.mu.Unlock()
 	o.counts["step: "+what]++
 	o.check()
+	ask := o.ask
+	o.ask = false
+	o.mu.Unlock()
+	if ask {
+		st := o.broker.Status()
+		for _, w := range st.Waiting {
+			o.t.Logf("%q has waited since %s: %s", w.Identity.Said, time.Since(w.Since), w.Reason)
+		}
+		for _, r := range st.Reservations {
+			o.t.Logf("reservation %d of %s on %s, %s, seen %v, made %s ago", r.ID, r.Key, r.Host, r.Decision.Kind, r.Seen, time.Since(r.MadeAt))
+		}
+	}
 }
 
 // run lets the office work until there were so many steps, and sees to it that

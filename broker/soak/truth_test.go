@@ -24,6 +24,8 @@ type standing struct {
 	odd string
 	// contrary: it refuses to go, sticks, or takes long.
 	contrary bool
+	// lost: it was told to go, and the driver lost sight of it then.
+	lost bool
 	// tried is when an attempt to log it off ended last.
 	tried time.Time
 }

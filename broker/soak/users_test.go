@@ -102,6 +102,7 @@ type visit struct {
 	client   net.Conn // nil: no proxy in between
 	answers  *bufio.Reader
 	attached *simhost.Attachment // without a proxy
+	boots    int32               // of the host
 }
 
 // come asks for a desktop; nil if there is none to be had.
@@ -125,6 +126,7 @@ func (u *user) come(ctx context.Context, rnd *rand.Rand) *visit {
 		o.step("gets none")
 		return nil
 	}
+	v.boots = v.g.host.boots.Load()
 	o.step("is sent to a host")
 	return v
 }
@@ -212,9 +214,9 @@ func (v *visit) logon() bool {
 		}
 	case simhost.ReasonBusy:
 		for id, s := range h.truth {
-			if s.account == v.u.account && s.leaving == simhost.CauseManagement && s.since.Before(v.g.promise.made) && v.g.id.CouldBe(s.account) &&
+			if s.account == v.u.account && s.leaving == simhost.CauseManagement && !s.lost && s.since.Before(v.g.promise.made) && v.g.id.CouldBe(s.account) &&
 				now.Sub(s.since) < o.setup.hardLimit {
-				o.wrong("%s was sent to %s, where their session %d was being logged off since %s", v.u.account, h.name, id, now.Sub(s.since))
+				o.wrong("%s was sent to %s, where their session %d was being logged off since %s: %s", v.u.account, h.name, id, now.Sub(s.since), o.describe(h))
 			}
 		}
 	}
@@ -259,6 +261,9 @@ func reading(st *sessions.HostState) string {
 
 // enter is what the host says to a logon: how, or why not, or nothing.
 func (v *visit) enter() (kind string, refusal *simhost.LogonError) {
+	if v.boots != v.g.host.boots.Load() { // it has restarted, and cut all lines
+		return "", nil
+	}
 	if v.client == nil {
 		a, err := v.g.host.model.Logon(v.u.account, "", v.u.addr, "")
 		if err != nil {
@@ -326,7 +331,7 @@ func (v *visit) lose(notice time.Duration) {
 func (u *user) live(ctx context.Context, rnd *rand.Rand) {
 	o := u.o
 	nap := func(most time.Duration) { sleep(ctx, time.Duration(1+rnd.Int64N(int64(most)))) }
-	for nap(time.Minute); ctx.Err() == nil; nap(time.Minute) {
+	for nap(time.Minute); ctx.Err() == nil; nap(30 * time.Second) {
 		if rnd.IntN(8) == 0 {
 			u.goAround(ctx, rnd)
 			continue
@@ -359,7 +364,7 @@ func (u *user) live(ctx context.Context, rnd *rand.Rand) {
 			continue
 		}
 		o.step("logs on")
-		nap(80 * time.Second)
+		nap(time.Minute)
 		switch n := rnd.IntN(10); {
 		case n < 6:
 			v.leave()

@@ -109,6 +109,7 @@ func (o *office) pick(h *host, rnd *rand.Rand) fault {
 		return fault{name: "the host restarts", begin: func() {
 			h.lost.Store(true)
 			h.off.Store(true)
+			h.boots.Add(1)
 			h.model.Reboot()
 			h.winrm.Cut()
 			h.rdp.Cut()
@@ -149,6 +150,9 @@ func (o *office) pick(h *host, rnd *rand.Rand) fault {
 		{"logoffs are refused", simhost.LogoffPlan{Refused: true}},
 	}
 	p := plans[rnd.IntN(len(plans))]
+	if o.setup.onlyActive && p.plan.Shows == sessions.StateDisconnected {
+		p.plan.Shows = sessions.StateDown
+	}
 	old := h.model.Options().Logoff
 	return fault{
 		name:  p.name,
