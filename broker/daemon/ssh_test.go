@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"io"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -26,24 +27,12 @@ func overSSH(t *testing.T, s *sshtest.Server, key ssh.Signer) config.SSH {
 
 func TestWindowsHostOverSSH(t *testing.T) {
 	windows, key := agenttest.New(t), sshtest.NewKey(t)
-	s := sshtest.Start(t, func(command string, ch ssh.Channel) uint32 {
+	s := sshtest.Start(t, sshtest.Exec(func(command string) *exec.Cmd {
 		if command != winagent.Command() {
 			t.Errorf("command %q", command)
 		}
-		cmd := windows.Command()
-		in, err := cmd.StdinPipe()
-		if err != nil {
-			return 1
-		}
-		cmd.Stdout, cmd.Stderr = ch, ch.Stderr()
-		if err := cmd.Start(); err != nil {
-			return 1
-		}
-		io.Copy(in, ch)
-		in.Close()
-		cmd.Wait()
-		return 0
-	}, key)
+		return windows.Command()
+	}), key)
 	windows.Set(func() { windows.Sessions[2] = agenttest.Row(0, "alice", 134_000_000_000_000_001, 0, "") })
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()

@@ -53,7 +53,7 @@ func (h Host) explain(err error) []Finding {
 		return []Finding{h.hostKey(key)}
 	case errors.As(err, &agent):
 		return h.let(failure(CheckTools, "%v", err).
-			advise("mode: auto reads such a host by the text tools; or allow the broker's account PowerShell in full language mode (application control)"))
+			advise("%s; or allow the broker's account PowerShell in full language mode (application control)", h.otherWay()))
 	case errors.As(err, &fault):
 		return h.let(faultFinding(fault, err))
 	case errors.As(err, &status):
@@ -67,6 +67,14 @@ func (h Host) explain(err error) []Finding {
 	}
 	return []Finding{failure(CheckReading, "the host cannot be read: %v", err).
 		advise("as long as that is so nobody new is sent there, and nobody is logged off there")}
+}
+
+// otherWay is how to read a Windows host that cannot run the agent.
+func (h Host) otherWay() string {
+	if h.Management.Kind == WindowsSSH {
+		return "in place of ssh:, read such a host by rpc:, or by winrm: with mode: auto"
+	}
+	return "mode: auto reads such a host by the text tools"
 }
 
 // let is f, after the news that the account was let in.
@@ -163,6 +171,8 @@ var texts = []text{
 	{"not a row of this listing", CheckLanguage, wordless},
 	{"can be read in more than one way", CheckLanguage, wordless},
 	{"a text that is not known", CheckLanguage, wordless},
+	{"runs no commands for this account", CheckRights, `see ForceCommand in the host's sshd_config, and DefaultShell in its registry under HKLM\SOFTWARE\OpenSSH`},
+	{"the agent ended at its start", CheckTools, "see what the host says to: ssh USER@HOST powershell.exe -NoProfile -Command 1 (for a host that is not Windows, xrdp: is the right key)"},
 	{"xrdp-sesman is not running", CheckTools, "on the host: systemctl status xrdp-sesman"},
 	{"several xrdp-sesman are running", CheckTools, "stop all but one: the broker cannot tell which one users are sent to"},
 	{"rights are missing", CheckRights, "commands must run as root: log on as root, or set command_prefix: [sudo, -n] and allow the user sudo without a password"},
