@@ -21,7 +21,6 @@ import (
 	"github.com/rdpbroker/rdpbroker/broker/admin"
 	"github.com/rdpbroker/rdpbroker/broker/audit"
 	"github.com/rdpbroker/rdpbroker/rdpproxy/x224"
-	"github.com/rdpbroker/rdpbroker/sessions"
 )
 
 var localhost = netip.MustParseAddr("127.0.0.1")
@@ -192,8 +191,8 @@ func (s *stack) audited(t *testing.T, file string, n int) (records []audit.Recor
 	return records
 }
 
-// identify is who the broker takes a client for that says this.
-func (s *stack) identify(t *testing.T, cookie string) sessions.Identity {
+// explain is what would become of a client that says this.
+func (s *stack) explain(t *testing.T, cookie string) admin.Explanation {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -201,5 +200,5 @@ func (s *stack) identify(t *testing.T, cookie string) sessions.Identity {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return x.Identity
+	return x
 }

@@ -106,7 +106,7 @@ func TestHalfOpenConnections(t *testing.T) {
 	for kind, want := range s.sendJunk(t, "127.5.0.1") {
 		s.untilMetric(t, refused(kind), float64(want))
 	}
-	if id := s.identify(t, "alice"); id.Said != "alice" {
+	if id := s.explain(t, "alice").Identity; id.Said != "alice" {
 		t.Errorf("the admin socket answers %+v", id)
 	}
 

@@ -160,7 +160,7 @@ func TestReloadOfPeople(t *testing.T) {
 	// The list alone has changed, not the file that names it.
 	o.write(t, "users.txt", "carol\n")
 	s.reload(t)
-	if id := s.identify(t, "carol"); !id.Known {
+	if id := s.explain(t, "carol").Identity; !id.Known {
 		t.Errorf("carol is %+v", id)
 	}
 }
