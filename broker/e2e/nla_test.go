@@ -22,6 +22,19 @@ import (
 // server. Its sessions are read from a simulated Windows host beside it.
 func openNLA(t *testing.T) (o *office, s *testlab.Shadow) {
 	t.Helper()
+	return openNLAWith(t, nlaOptions{slots: 5})
+}
+
+// nlaOptions say what is on the host of openNLA, and what the broker does about it.
+type nlaOptions struct {
+	slots    int
+	seeds    []simhost.Seed
+	logoff   simhost.LogoffPlan
+	eviction string // the value of that key in broker.yaml; "" for none
+}
+
+func openNLAWith(t *testing.T, opts nlaOptions) (o *office, s *testlab.Shadow) {
+	t.Helper()
 	s = testlab.StartShadow(t, "nla1", testlab.ShadowOptions{Accounts: []testlab.ShadowAccount{{User: "alice", Password: "secret"}}})
 	o = &office{t: t, ctx: deadline(t, 2*aMinute)}
 
@@ -30,10 +43,13 @@ func openNLA(t *testing.T) (o *office, s *testlab.Shadow) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	host, err := simhost.New(simhost.Config{Name: "nla1", WinRM: simhost.WinRM{
+	host, err := simhost.New(simhost.Config{Name: "nla1", Options: simhost.Options{Slots: opts.slots, CountDisconnected: true, Logoff: opts.logoff}, WinRM: simhost.WinRM{
 		Managers: []simhost.Manager{{Account: sessions.Account{User: "svc"}, Password: password}}, TLS: tls,
 	}})
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := host.Model().Seed(opts.seeds...); err != nil {
 		t.Fatal(err)
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -50,6 +66,9 @@ func openNLA(t *testing.T) (o *office, s *testlab.Shadow) {
 		}
 	})
 
+	if opts.eviction == "" {
+		opts.eviction = "{}"
+	}
 	dir := t.TempDir()
 	secret, ca := filepath.Join(dir, "password"), filepath.Join(dir, "ca.pem")
 	for file, text := range map[string]string{secret: password, ca: certificatePEM(tls)} {
@@ -61,14 +80,16 @@ func openNLA(t *testing.T) (o *office, s *testlab.Shadow) {
 listen: [{address: '127.0.0.1:0', farm: nla}]
 admin: {socket: %q, metrics: ''}
 audit: {file: ''}
+eviction: %s
 farms:
   nla:
+    wait: 3s
     hosts:
       - name: nla1
         address: %q
-        slots: 5
+        slots: %d
         winrm: {address: 'https://%s', user: svc, password_file: %q, ca_file: %q, server_name: nla1, poll: 1s}
-`, filepath.Join(dir, "admin.sock"), s.Addr, ln.Addr(), secret, ca))
+`, filepath.Join(dir, "admin.sock"), opts.eviction, s.Addr, opts.slots, ln.Addr(), secret, ca))
 	o.waitFor("the host is read", func() bool { return o.d.Snapshot().Hosts[0].Report != nil })
 	return o, s
 }

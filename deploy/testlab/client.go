@@ -20,6 +20,8 @@ type ClientOptions struct {
 	Size string
 	// Extra are further arguments of the program.
 	Extra []string
+	// Env is added to its environment, as NAME=value.
+	Env []string
 }
 
 func (o ClientOptions) size() string {
@@ -51,7 +53,7 @@ func XFreeRDP(t testing.TB, d *Display, o ClientOptions) *Client {
 	}
 	argv = append(argv, strings.Fields(os.Getenv("TESTLAB_XFREERDP"))...)
 	home := "HOME=" + t.TempDir() // no known hosts, and none left behind
-	return &Client{startProcess(t, processOptions{env: []string{d.Env(), home}}, append(argv, o.Extra...)...)}
+	return &Client{startProcess(t, processOptions{env: append([]string{d.Env(), home}, o.Env...)}, append(argv, o.Extra...)...)}
 }
 
 // RDesktop starts rdesktop on the display. It trusts any certificate. It ends
