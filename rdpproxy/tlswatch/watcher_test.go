@@ -121,6 +121,10 @@ func TestUnknown(t *testing.T) {
 		{"not a hello", "does not begin", []piece{{false, rec(typeHandshake, msg(msgNewSessionTicket, nil))}}},
 		{"a huge hello", "too long", []piece{{false, rec(typeHandshake, []byte{msgClientHello, 1, 0, 0, 3})}}},
 		{"a hello that lies about its lengths", "cannot be read", []piece{{false, rec(typeHandshake, msg(msgClientHello, append(make([]byte, 34), 200)))}}},
+		{"something behind the hello, 1.3", "something plain", []piece{{false, rec(typeHandshake, clientHello())}, {true, rec(typeHandshake, append(serverHello(gcm13, 0, selects13, keyShare), msg(msgCertificate, nil)...))}}},
+		{"the beginning of a second hello", "one hello", append([]piece{{false, rec(typeHandshake, append(clientHello(), msgClientHello))}}, handshake(gcm13)[1:]...)},
+		{"a record of another protocol", "host does not", append(handshake(gcm12), piece{true, []byte{typeApplicationData, 2, 0, 0, 28}})},
+		{"a record longer than TLS has", "host does not", append(handshake(gcm12), piece{true, []byte{typeApplicationData, 3, 3, 0xff, 0xff}})},
 		{"no end of records", "many", append(handshake(gcm13), exchange(gcm13, strings.Repeat("S5 ", 64))...)},
 	} {
 		suite := gcm12
