@@ -132,95 +132,6 @@ func (c *conn) kindOf(ctx context.Context, err error, other string) string {
 	return other
 }
 
-// route finds a host for the request, and relays.
-func (c *conn) route(ctx context.Context, o *x224.Opening, early []byte) {
-	routing, leave := context.WithCancelCause(ctx)
-	defer leave(nil)
-	w := watch(c.nc, leave)
-	defer w.stop()
-
-	req := Request{Client: c.client, Local: c.local, Listener: c.listener, Opening: o}
-	var unreachable error
-	for failed := 0; failed < 2; { // a host that cannot be reached gets one replacement
-		rt, err := c.p.router.Route(routing, req)
-		if err != nil {
-			c.unrouted(routing, o, err)
-			return
-		}
-		host, release, err := c.p.dials.dial(routing, rt.Addr, c.cfg)
-		if err != nil {
-			if routing.Err() == nil {
-				unreachable = err
-				failed++
-				c.p.observe.DialFailed(rt.Host)
-				rt.Done(Outcome{DialError: err, Duration: time.Since(c.accepted)})
-				continue
-			}
-			rt.Done(c.ended(routing))
-			c.unrouted(routing, o, err)
-			return
-		}
-		var ans *answer
-		if rt.Accepted != nil && routing.Err() == nil {
-			ans, err = c.ask(routing, o.Request.Raw, host, release, rt.Accepted)
-			if err != nil && routing.Err() == nil {
-				_ = host.Close()
-				rt.Done(c.unanswered(err))
-				if errors.Is(err, errNoCredSSP) && req.Unproven == "" {
-					req.Unproven = rt.Host
-					continue
-				}
-				c.p.observe.Refused(c.listener, RefusedUnreachable)
-				c.logEnd(o, rt, "no use of the host's answer", c.unanswered(err))
-				return
-			}
-		}
-		early = append(early[:len(early):len(early)], w.stop()...)
-		if routing.Err() != nil || !c.p.relaying(c) {
-			release()
-			_ = host.Close()
-			rt.Done(c.ended(routing))
-			c.unrouted(routing, o, context.Cause(routing))
-			return
-		}
-		c.relay(ctx, o, rt, host, release, early, ans)
-		return
-	}
-	c.p.observe.Refused(c.listener, RefusedUnreachable)
-	c.logEnd(o, Route{}, "no host could be reached", Outcome{DialError: unreachable})
-}
-
-// ended is the outcome of a route that came to nothing because routing ended.
-func (c *conn) ended(routing context.Context) Outcome {
-	cause := context.Cause(routing)
-	closer := relay.CloserContext
-	if errors.Is(cause, errClientLeft) {
-		closer = relay.CloserClient
-	}
-	return Outcome{Relay: relay.Result{Err: cause, Closer: closer}, Duration: time.Since(c.accepted)}
-}
-
-// unanswered is the outcome of a route whose host gave no answer of use.
-func (c *conn) unanswered(err error) Outcome {
-	return Outcome{Relay: relay.Result{Err: err, Closer: relay.CloserHost}, Duration: time.Since(c.accepted)}
-}
-
-// unrouted counts and logs a connection for which there is no host.
-func (c *conn) unrouted(routing context.Context, o *x224.Opening, err error) {
-	var no *RefusedError
-	kind, what := RefusedRouterFailed, "no route"
-	switch {
-	case errors.Is(context.Cause(routing), errClientLeft):
-		kind, what = RefusedGone, "the client left"
-	case routing.Err() != nil:
-		kind, what = RefusedStopping, "the proxy stops"
-	case errors.As(err, &no):
-		kind, what = RefusedByRouter, "refused"
-	}
-	c.p.observe.Refused(c.listener, kind)
-	c.logEnd(o, Route{}, what, Outcome{Relay: relay.Result{Err: err}})
-}
-
 // relay sends the request on, unless ans has come already, and relays until the end.
 func (c *conn) relay(ctx context.Context, o *x224.Opening, rt Route, host net.Conn, release func(), early []byte, ans *answer) {
 	c.p.observe.Opened(c.listener, rt.Host)
@@ -259,29 +170,5 @@ func (c *conn) exchange(ctx context.Context, o *x224.Opening, host net.Conn, rel
 	if err != nil && !errors.Is(err, io.EOF) && r.Err == nil { // a reset is reported only once
 		r.Err, r.Closer = err, relay.CloserHost
 	}
-	return r
-}
-
-// goOn is the traffic with a host that has answered the request: everything behind it.
-func (c *conn) goOn(ctx context.Context, o *x224.Opening, host net.Conn, early []byte, ans *answer) relay.Result {
-	opts := relay.Options{Linger: c.cfg.Linger}
-	sent := int64(len(o.Request.Raw))
-	answered, _ := c.nc.Write(ans.packet) // a client that is gone: the relay finds out
-	if ans.proof != nil {
-		opts.Watch = ans.proof.watch()
-	}
-	if len(early) > 0 {
-		if opts.Watch != nil {
-			if _, err := opts.Watch.FromClient(ctx, early); err != nil {
-				_ = host.Close()
-				return relay.Result{ToHost: sent, ToClient: int64(answered), Err: err, Closer: relay.CloserWatch}
-			}
-		}
-		n, _ := host.Write(early) // likewise
-		sent += int64(n)
-	}
-	r := relay.Run(ctx, c.nc, host, opts)
-	r.ToHost += sent
-	r.ToClient += int64(answered)
 	return r
 }

@@ -59,6 +59,44 @@ func (c *conn) ask(ctx context.Context, request []byte, host net.Conn, release f
 	return nil, errNoCredSSP
 }
 
+// unanswered ends a route whose host gave no answer of use, and reports whether the
+// router is to be asked once more.
+func (c *conn) unanswered(req *Request, rt Route, err error) (again bool) {
+	out := Outcome{Relay: relay.Result{Err: err, Closer: relay.CloserHost}, Duration: time.Since(c.accepted)}
+	rt.Done(out)
+	if errors.Is(err, errNoCredSSP) && req.Unproven == "" {
+		req.Unproven = rt.Host
+		return true
+	}
+	c.p.observe.Refused(c.listener, RefusedUnreachable)
+	c.logEnd(req.Opening, rt, "no use of the host's answer", out)
+	return false
+}
+
+// goOn is the traffic with a host that has answered the request: everything behind it.
+func (c *conn) goOn(ctx context.Context, o *x224.Opening, host net.Conn, early []byte, ans *answer) relay.Result {
+	opts := relay.Options{Linger: c.cfg.Linger}
+	sent := int64(len(o.Request.Raw))
+	answered, _ := c.nc.Write(ans.packet) // a client that is gone: the relay finds out
+	if ans.proof != nil {
+		opts.Watch = ans.proof.watch()
+	}
+	if len(early) > 0 {
+		if opts.Watch != nil {
+			if _, err := opts.Watch.FromClient(ctx, early); err != nil {
+				_ = host.Close()
+				return relay.Result{ToHost: sent, ToClient: int64(answered), Err: err, Closer: relay.CloserWatch}
+			}
+		}
+		n, _ := host.Write(early) // likewise
+		sent += int64(n)
+	}
+	r := relay.Run(ctx, c.nc, host, opts)
+	r.ToHost += sent
+	r.ToClient += int64(answered)
+	return r
+}
+
 // proof waits for a host to accept its client's credentials.
 type proof struct {
 	accepted func(context.Context) error

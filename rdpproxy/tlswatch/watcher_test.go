@@ -123,7 +123,7 @@ func TestUnknown(t *testing.T) {
 		{"a hello that lies about its lengths", "cannot be read", []piece{{false, rec(typeHandshake, msg(msgClientHello, append(make([]byte, 34), 200)))}}},
 		{"something behind the hello, 1.3", "something plain", []piece{{false, rec(typeHandshake, clientHello())}, {true, rec(typeHandshake, append(serverHello(gcm13, 0, selects13, keyShare), msg(msgCertificate, nil)...))}}},
 		{"the beginning of a second hello", "one hello", append([]piece{{false, rec(typeHandshake, append(clientHello(), msgClientHello))}}, handshake(gcm13)[1:]...)},
-		{"a record of another protocol", "host does not", append(handshake(gcm12), piece{true, []byte{typeApplicationData, 2, 0, 0, 28}})},
+		{"a record of another protocol", "host does not", append(handshake(gcm12), piece{true, append([]byte{typeApplicationData, 2, 0, 0, 28}, make([]byte, 28)...)})},
 		{"a record longer than TLS has", "host does not", append(handshake(gcm12), piece{true, []byte{typeApplicationData, 3, 3, 0xff, 0xff}})},
 		{"no end of records", "many", append(handshake(gcm13), exchange(gcm13, strings.Repeat("S5 ", 64))...)},
 	} {
