@@ -43,6 +43,20 @@ func (l *logon) awaitsProof() bool {
 	return l.res.Decision.NeedsProof && !l.proven && !isClosed(l.ready)
 }
 
+// dropUnproven takes back what was promised, until proof, to callers who have left
+// without it, and reports whether there was anything: a scanner must not keep the
+// victims of a full farm from those who wait. It
+// is done for the caller with key. The caller holds mu.
+func (b *Broker) dropUnproven(f *farm, key string) (any bool) {
+	for k, l := range f.logons {
+		if k != key && l.conns == 0 && l.awaitsProof() {
+			b.drop(l)
+			any = true
+		}
+	}
+	return any
+}
+
 // prove sets off what l's caller has shown proof for. The picture may have changed
 // since the decision, while somebody typed a password: it is made again, and holds
 // only if it still leads to the same host. The caller holds mu.

@@ -99,20 +99,35 @@ func TestOneProofIsEnough(t *testing.T) {
 	})
 }
 
-// Whoever leaves without proof has nobody logged off, and the promise ends.
+// Whoever leaves without proof has nobody logged off. Their promise outlives them,
+// for their next connection, until somebody else needs it.
 func TestNoProofNoEviction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		farm := proving()
 		farm.Wait = time.Hour
 		w := newWorld(t, farm, newHost("ts1", 1).with("old", 9*time.Hour))
-		w.connect(named("alice")).expect("ts1").close()
+		first := w.connect(named("alice")).expect("ts1")
 		bob := w.connect(named("bob")).expect("waiting")
+		bob.cancel()
+		first.close()
+		again := w.connect(named("alice")).expect("ts1")
+		if !again.a.NeedsProof || again.a.Reservation != first.a.Reservation {
+			t.Errorf("another promise for the second connection: %+v", again.a)
+		}
+		again.close()
+		w.connect(named("bob")).expect("ts1").close()
+		waiting := w.connect(named("carol")).expect("ts1")
+		late := w.connect(named("dave")).expect("waiting")
+		waiting.close()
+		if late.expect("ts1"); !late.a.NeedsProof {
+			t.Errorf("%+v", late.a)
+		}
+		late.close()
 		time.Sleep(16 * time.Second)
 		w.read()
 		time.Sleep(2 * time.Second)
-		bob.expect("ts1")
-		if !bob.a.NeedsProof || w.count(audit.Evicting) != 0 || !w.has("ts1", "old") {
-			t.Errorf("%+v, events %q", bob.a, w.events())
+		if n := len(w.b.Status().Reservations); n != 0 || w.count(audit.Evicting) != 0 || !w.has("ts1", "old") {
+			t.Errorf("%d reservations, events %q", n, w.events())
 		}
 	})
 }

@@ -86,6 +86,9 @@ func (b *Broker) reserve(f *farm, w *waiter, now time.Time) *logon {
 		settings := b.settings(f.name)
 		w.last = placement.Decide(view, w.id, settings.Policy)
 		if w.last.Host == "" {
+			if b.dropUnproven(f, key) {
+				continue
+			}
 			return nil
 		}
 		if why := b.tooMany(f, w.id, settings); why != "" && w.last.Own == nil {
@@ -114,7 +117,7 @@ func (b *Broker) promise(f *farm, w *waiter, key string, version uint64, setting
 		Farm: f.name, Key: key, Host: w.last.Host, Client: w.id.Client, Decision: slim,
 		Baseline: refs(host), MadeAt: now, ExpiresAt: now.Add(settings.Reservation),
 	}
-	if slim.Victim != nil {
+	if slim.Victim != nil && !slim.NeedsProof {
 		r.ExpiresAt = r.ExpiresAt.Add(settings.SoftLimit) // the slot cannot be used before the victim is gone
 	}
 	r.Account, _ = w.id.Account()
