@@ -175,6 +175,7 @@ func (d *Daemon) Run(stop, kill context.Context) error {
 	if d.audit != nil {
 		rooms.Go(func() error { return d.audit.Run(inner) })
 	}
+	d.checkDescriptors()
 	d.log.Info("rdpbroker runs", zap.String("version", d.opts.Version), zap.Int("hosts", len(d.Snapshot().Hosts)))
 
 	accepting, ctx := errgroup.WithContext(stop)

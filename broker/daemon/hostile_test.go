@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -254,6 +255,35 @@ func mutate(random *rand.Rand, b []byte) []byte {
 		}
 	}
 	return b
+}
+
+// TestDescriptorsPerConnection: as many as the broker warns of at its start.
+func TestDescriptorsPerConnection(t *testing.T) {
+	const connections, each = 50, 6
+	open := func() int {
+		fds, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Skip("this system does not tell: ", err)
+		}
+		return len(fds)
+	}
+	o := newOffice(t, startWindows(t, "ts1", full(2*connections)))
+	o.top += "limits: {connections: 1000000}\nidentity: {trusted_clients: [127.0.0.0/8]}\n"
+	s := o.open(t)
+	if said := s.logged(zapcore.WarnLevel, "limits.connections"); len(said) != 1 || said[0].ContextMap()["needed"] != uint64(1000000*each+200) {
+		t.Errorf("it says %v", said)
+	}
+	before := open()
+	for i := range connections {
+		s.call(t, "", fmt.Sprintf("user%02d", i)).connected()
+	}
+	s.untilMetric(t, "rdpbroker_connections_open", connections)
+	// The client's end and the host's are in this process too.
+	if got := float64(open()-before)/connections - 2; got > each+.5 {
+		t.Errorf("%.1f descriptors for each connection", got)
+	} else {
+		t.Logf("%.1f descriptors for each connection", got)
+	}
 }
 
 // TestTooMany: beyond the limit nobody gets in, and when somebody leaves the next one does.

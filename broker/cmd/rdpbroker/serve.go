@@ -50,6 +50,11 @@ func serve(file string, stderr io.Writer) error {
 		return err
 	}
 	defer func() { _ = log.Sync() }() // fails on terminals; nothing is lost there
+	// From here on no signal ends the program by itself.
+	stop, kill := signals(log)
+	reload := make(chan os.Signal, 1)
+	notifyReload(reload)
+	defer signal.Stop(reload)
 	d, err := daemon.New(cfg, daemon.Options{Log: log, Version: version})
 	if err != nil {
 		return err
@@ -57,10 +62,6 @@ func serve(file string, stderr io.Writer) error {
 	if _, err := d.Listen(); err != nil {
 		return err
 	}
-	stop, kill := signals(log)
-	reload := make(chan os.Signal, 1)
-	notifyReload(reload)
-	defer signal.Stop(reload)
 	go func() {
 		for range reload {
 			next, err := config.Load(file)
