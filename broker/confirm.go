@@ -89,7 +89,10 @@ func (b *Broker) arrived(l *logon) (s sessions.Session, ok, sure bool) {
 	found := 0
 	for _, x := range h.Report.Sessions {
 		ref := sessions.RefOf(l.host.Name, x)
-		if !x.HasUser() || slices.Contains(l.res.Baseline, ref) || named && !l.res.Account.Matches(x.Account) {
+		switch {
+		case !x.HasUser(), slices.Contains(l.res.Baseline, ref):
+			continue
+		case named && !l.res.Account.Matches(x.Account), len(l.id.Accounts) > 1 && !l.id.CouldBe(x.Account):
 			continue
 		}
 		if found++; found == 1 {

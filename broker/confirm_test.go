@@ -215,3 +215,42 @@ func TestALogonAtTheLastMoment(t *testing.T) {
 		bob.expect("ts1")
 	})
 }
+
+// Of two callers without a name one logs on and leaves again. That must not cost
+// the other, who is still at the password prompt, the slot.
+func TestWhoeverStaysKeepsTheSlot(t *testing.T) {
+	for _, first := range []int{0, 1} {
+		synctest.Test(t, func(t *testing.T) {
+			farm := evicting()
+			farm.Wait = time.Hour
+			w := newWorld(t, farm, newHost("ts1", 2))
+			callers := []*caller{w.connect(stranger(0)).expect("ts1"), w.connect(stranger(1)).expect("ts1")}
+			w.mustLogon(t, "ts1", "alice")
+			w.read()
+			w.expectSeen(t, 1, 1)
+			w.disconnect("ts1", "alice")
+			callers[first].close()
+			w.read()
+			time.Sleep(20 * time.Second)
+			w.read()
+			w.connect(named("bob")).expect("waiting")
+			w.mustLogon(t, "ts1", "carol")
+		})
+	}
+}
+
+// A session confirms nobody who cannot be its owner.
+func TestAnAmbiguousCallerIsOneOfThose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, evicting(), newHost("ts1", 3))
+		ambiguous := stranger(0)
+		ambiguous.Accounts = []sessions.Account{{User: "alice"}, {User: "anna"}}
+		w.connect(ambiguous).expect("ts1")
+		w.mustLogon(t, "ts1", "bob") // past the broker
+		w.read()
+		w.expectSeen(t, 0, 1)
+		w.mustLogon(t, "ts1", "anna")
+		w.read()
+		w.expectSeen(t, 1, 0)
+	})
+}

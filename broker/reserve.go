@@ -243,12 +243,30 @@ func (b *Broker) part(l *logon, now time.Time) {
 	if l.conns > 0 || b.closed || b.farm(l.res.Farm).logons[l.res.Key] != l {
 		return
 	}
+	if l.mixed && l.res.Seen == nil {
+		b.unmix(l)
+	}
 	if l.res.Seen != nil {
 		b.drop(l)
 		return
 	}
 	l.stopIdle()
 	l.idle = time.AfterFunc(linger, func() { b.lingered(l, now) })
+}
+
+// unmix is for a caller without a name who leaves and whose session was not seen,
+// while that of another such caller on the same host was, who is still connected.
+// It may have been the first one's, and the second has yet to log on: the slot is
+// kept for whoever stays. The caller holds mu.
+func (b *Broker) unmix(l *logon) {
+	for _, o := range b.farm(l.res.Farm).inOrder() {
+		if o.mixed && o.res.Seen != nil && o.res.Decision.Own == nil && o.conns > 0 && o.host.Name == l.host.Name {
+			l.res.Seen, o.res.Seen = o.res.Seen, nil
+			o.res.Baseline = append(o.res.Baseline, *l.res.Seen)
+			_, _ = b.deps.Ledger.Update(context.Background(), o.res) // lost only with the reservation
+			return
+		}
+	}
 }
 
 // lingerAnew gives a caller who has shown proof and left while room was made for them
