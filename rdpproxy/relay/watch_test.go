@@ -14,6 +14,7 @@ import (
 
 // TestWatched: a relay that is watched to its end is one like any other.
 func TestWatched(t *testing.T) {
+	t.Parallel()
 	relaytest.Run(t, func(ctx context.Context, client, host net.Conn, o relay.Options) relay.Result {
 		see := func(context.Context, []byte) (bool, error) { return true, nil }
 		o.Watch = &relay.Watch{FromClient: see, FromHost: see}
@@ -23,6 +24,7 @@ func TestWatched(t *testing.T) {
 
 // TestWatchedAtFirst: and so is one that goes on in the kernel in the middle.
 func TestWatchedAtFirst(t *testing.T) {
+	t.Parallel()
 	relaytest.Run(t, func(ctx context.Context, client, host net.Conn, o relay.Options) relay.Result {
 		until := func(enough int) func(context.Context, []byte) (bool, error) {
 			seen := 0
