@@ -9,8 +9,11 @@ require (
 	github.com/hashicorp/golang-lru/v2 v2.0.7
 	github.com/masterzen/winrm v0.0.0-20250927112105-5f8e6c707321
 	github.com/oiweiwei/go-msrpc v1.5.2
+	github.com/oiweiwei/go-smb2.fork v1.0.2
+	github.com/oiweiwei/gokrb5.fork/v9 v9.0.6
 	github.com/pires/go-proxyproto v0.15.0
 	github.com/prometheus/client_golang v1.23.2
+	github.com/rogpeppe/go-internal v1.14.1
 	github.com/spf13/cobra v1.10.2
 	github.com/tomatome/grdp v0.1.0
 	go.uber.org/goleak v1.3.0
@@ -52,12 +55,9 @@ require (
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
 	github.com/oiweiwei/go-math v1.0.0 // indirect
 	github.com/oiweiwei/go-oem v1.0.0 // indirect
-	github.com/oiweiwei/go-smb2.fork v1.0.2 // indirect
-	github.com/oiweiwei/gokrb5.fork/v9 v9.0.6 // indirect
 	github.com/prometheus/client_model v0.6.2 // indirect
 	github.com/prometheus/common v0.66.1 // indirect
 	github.com/prometheus/procfs v0.16.1 // indirect
-	github.com/rogpeppe/go-internal v1.14.1 // indirect
 	github.com/rs/zerolog v1.35.1 // indirect
 	github.com/spf13/pflag v1.0.9 // indirect
 	github.com/tidwall/transform v0.0.0-20201103190739-32f242e2dbde // indirect
