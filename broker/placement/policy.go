@@ -121,6 +121,6 @@ func ValidGlob(pattern string) bool {
 
 // prepareGlob folds case and hides the two characters that path.Match treats in
 // its own way: the backslash escapes there, and "*" stops at a slash.
-func prepareGlob(s string) string {
-	return strings.NewReplacer(`\`, "\x01", "/", "\x02").Replace(strings.ToLower(s))
-}
+func prepareGlob(s string) string { return hideForGlob.Replace(strings.ToLower(s)) }
+
+var hideForGlob = strings.NewReplacer(`\`, "\x01", "/", "\x02")
