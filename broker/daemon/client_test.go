@@ -28,16 +28,16 @@ var localhost = netip.MustParseAddr("127.0.0.1")
 // caller is a client as far as its first packet goes.
 type caller struct {
 	net.Conn
-	t *testing.T
+	t testing.TB
 }
 
 // dial connects to the broker's first listener from a loopback address, "" for any.
-func (s *stack) dial(t *testing.T, from string) *caller {
+func (s *stack) dial(t testing.TB, from string) *caller {
 	t.Helper()
 	return dialFrom(t, from, s.addrs[0].String())
 }
 
-func dialFrom(t *testing.T, from, to string) *caller {
+func dialFrom(t testing.TB, from, to string) *caller {
 	t.Helper()
 	d := net.Dialer{Timeout: patience}
 	if from != "" {
@@ -53,7 +53,7 @@ func dialFrom(t *testing.T, from, to string) *caller {
 }
 
 // call connects and says who is coming; from as in dial.
-func (s *stack) call(t *testing.T, from, cookie string) *caller {
+func (s *stack) call(t testing.TB, from, cookie string) *caller {
 	t.Helper()
 	c := s.dial(t, from)
 	c.say(named(cookie))
@@ -129,7 +129,7 @@ func (c *caller) ended() {
 
 // metric is the value of one line of /metrics, such as `rdpbroker_refused_total{kind="tls"}`.
 // A metric that is not there is 0.
-func (s *stack) metric(t *testing.T, name string) float64 {
+func (s *stack) metric(t testing.TB, name string) float64 {
 	t.Helper()
 	for line := range strings.Lines(s.get(t, "/metrics")) {
 		if value, ok := strings.CutPrefix(line, name+" "); ok {
@@ -143,7 +143,7 @@ func (s *stack) metric(t *testing.T, name string) float64 {
 	return 0
 }
 
-func (s *stack) untilMetric(t *testing.T, name string, want float64) {
+func (s *stack) untilMetric(t testing.TB, name string, want float64) {
 	t.Helper()
 	var got float64
 	s.until(t, fmt.Sprintf("%s is %v, it is %v", name, want, got), func() bool {
@@ -152,7 +152,7 @@ func (s *stack) untilMetric(t *testing.T, name string, want float64) {
 	})
 }
 
-func (s *stack) get(t *testing.T, path string) string {
+func (s *stack) get(t testing.TB, path string) string {
 	t.Helper()
 	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	res, err := client.Get("http://" + s.MetricsAddr().String() + path)
@@ -168,7 +168,7 @@ func (s *stack) get(t *testing.T, path string) string {
 }
 
 // audited are the records in an audit file, once there are at least n.
-func (s *stack) audited(t *testing.T, file string, n int) (records []audit.Record) {
+func (s *stack) audited(t testing.TB, file string, n int) (records []audit.Record) {
 	t.Helper()
 	s.until(t, fmt.Sprintf("%s has %d records", file, n), func() bool {
 		text, err := os.ReadFile(s.office.path(file))
@@ -192,7 +192,7 @@ func (s *stack) audited(t *testing.T, file string, n int) (records []audit.Recor
 }
 
 // explain is what would become of a client that says this.
-func (s *stack) explain(t *testing.T, cookie string) admin.Explanation {
+func (s *stack) explain(t testing.TB, cookie string) admin.Explanation {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()

@@ -281,3 +281,37 @@ func TestACrowdThatWaitsInVain(t *testing.T) {
 		c.untilMetric(t, metric, want)
 	}
 }
+
+// BenchmarkArrivalInACrowd is one more caller who finds every slot taken, and
+// leaves again, while others wait already. The farm has ten hosts with twenty
+// sessions each, all of which are looked at for a victim.
+func BenchmarkArrivalInACrowd(b *testing.B) {
+	var hosts []*windows
+	for h := range 10 {
+		w := startWindows(b, fmt.Sprintf("ts%d", h), full(20))
+		for i := range 20 {
+			if err := w.Model().Seed(away(fmt.Sprintf("user%d-%d", h, i), time.Minute)); err != nil {
+				b.Fatal(err)
+			}
+		}
+		hosts = append(hosts, w)
+	}
+	for _, others := range []int{0, 100, 300} {
+		b.Run(fmt.Sprintf("%d wait", others), func(b *testing.B) {
+			o := newOffice(b, hosts...)
+			o.wait = "10m"
+			o.top += "identity: {trusted_clients: [127.0.0.0/8]}\nlimits: {per_client: 1000, pending_per_client: 1000}\n"
+			s := o.open(b)
+			for i := range others {
+				s.call(b, "", fmt.Sprintf("waiting%d", i))
+			}
+			s.waiting(b, others)
+			for b.Loop() {
+				c := s.call(b, "", "newcomer")
+				s.waiting(b, others+1)
+				c.Close()
+				s.waiting(b, others)
+			}
+		})
+	}
+}

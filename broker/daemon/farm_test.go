@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 // patience is how long anything may take before it counts as hung.
 const patience = 30 * time.Second
 
-func notShort(t *testing.T) {
+func notShort(t testing.TB) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("takes seconds")
@@ -58,7 +58,7 @@ type windows struct {
 }
 
 // startWindows starts a host with these sessions on it.
-func startWindows(t *testing.T, name string, opt simhost.Options, seeds ...simhost.Seed) *windows {
+func startWindows(t testing.TB, name string, opt simhost.Options, seeds ...simhost.Seed) *windows {
 	t.Helper()
 	w := &windows{name: name, tls: selfSigned(t)}
 	var err error
@@ -92,7 +92,7 @@ func startWindows(t *testing.T, name string, opt simhost.Options, seeds ...simho
 }
 
 // unreachable is a host that broker.yaml names and that is not there.
-func unreachable(t *testing.T, name string) *windows {
+func unreachable(t testing.TB, name string) *windows {
 	t.Helper()
 	h, err := simhost.New(simhost.Config{Name: name})
 	if err != nil {
@@ -101,7 +101,7 @@ func unreachable(t *testing.T, name string) *windows {
 	return &windows{Host: h, name: name, rdp: "127.0.0.1:1", winrm: "127.0.0.1:2", tls: selfSigned(t)}
 }
 
-func selfSigned(t *testing.T) *tls.Config {
+func selfSigned(t testing.TB) *tls.Config {
 	t.Helper()
 	c, err := simhost.SelfSigned(time.Now(), "127.0.0.1")
 	if err != nil {
@@ -110,7 +110,7 @@ func selfSigned(t *testing.T) *tls.Config {
 	return c
 }
 
-func listen(t *testing.T) net.Listener {
+func listen(t testing.TB) net.Listener {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -133,7 +133,7 @@ func (w *windows) happened(kind simhost.EventKind) (n int) {
 }
 
 // logOn is what becomes of a user whose password the host has accepted.
-func (w *windows) logOn(t *testing.T, user string) *simhost.Attachment {
+func (w *windows) logOn(t testing.TB, user string) *simhost.Attachment {
 	t.Helper()
 	a, err := w.Model().Logon(sessions.Account{Domain: "CONTOSO", User: user}, "PC", localhost, "")
 	if err != nil {
@@ -143,7 +143,7 @@ func (w *windows) logOn(t *testing.T, user string) *simhost.Attachment {
 }
 
 // logOff ends all sessions of a user, as the user.
-func (w *windows) logOff(t *testing.T, user string) {
+func (w *windows) logOff(t testing.TB, user string) {
 	t.Helper()
 	w.logOn(t, user).Logoff()
 }
@@ -186,7 +186,7 @@ type office struct {
 }
 
 // newOffice is a farm of hosts, all of whose users may have room made.
-func newOffice(t *testing.T, hosts ...*windows) *office {
+func newOffice(t testing.TB, hosts ...*windows) *office {
 	o := &office{
 		dir: t.TempDir(), wait: "20s", poll: "1s", mode: "auto", hosts: hosts,
 		listen: "listen: [{address: '127.0.0.1:0', farm: office}]\n",
@@ -198,7 +198,7 @@ func newOffice(t *testing.T, hosts ...*windows) *office {
 
 func (o *office) path(name string) string { return filepath.Join(o.dir, name) }
 
-func (o *office) write(t *testing.T, name, text string) {
+func (o *office) write(t testing.TB, name, text string) {
 	t.Helper()
 	if err := os.WriteFile(o.path(name), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -207,7 +207,7 @@ func (o *office) write(t *testing.T, name, text string) {
 
 // yaml is the file. Keys in top that stand below as well are a mistake, but for
 // admin, audit and listen, which go before those here.
-func (o *office) yaml(t *testing.T) string {
+func (o *office) yaml(t testing.TB) string {
 	t.Helper()
 	var y strings.Builder
 	y.WriteString(o.top)
@@ -239,7 +239,7 @@ func (o *office) yaml(t *testing.T) string {
 }
 
 // parse is the configuration that the file makes.
-func (o *office) parse(t *testing.T) *config.Config {
+func (o *office) parse(t testing.TB) *config.Config {
 	t.Helper()
 	text := o.yaml(t)
 	cfg, err := config.Parse(o.path("broker.yaml"), []byte(text))
@@ -266,7 +266,7 @@ type stack struct {
 
 // open starts the broker and waits until it has read every host. It is killed
 // when the test ends.
-func (o *office) open(t *testing.T) *stack {
+func (o *office) open(t testing.TB) *stack {
 	t.Helper()
 	s := o.openUnread(t)
 	s.until(t, "every host is read", func() bool {
@@ -280,7 +280,7 @@ func (o *office) open(t *testing.T) *stack {
 	return s
 }
 
-func (o *office) openUnread(t *testing.T) *stack {
+func (o *office) openUnread(t testing.TB) *stack {
 	t.Helper()
 	core, logs := observer.New(zapcore.InfoLevel)
 	s := &stack{office: o, logs: logs, ended: make(chan error, 1), changed: make(chan struct{})}
@@ -342,7 +342,7 @@ func (s *stack) recorded(e audit.Event) (found []audit.Record) {
 }
 
 // until waits for something.
-func (s *stack) until(t *testing.T, what string, ok func() bool) {
+func (s *stack) until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	late := time.After(patience)
 	for !ok() {
@@ -353,19 +353,19 @@ func (s *stack) until(t *testing.T, what string, ok func() bool) {
 		case <-changed:
 		case <-time.After(10 * time.Millisecond): // not everything is a record
 		case <-late:
-			t.Fatalf("it never came about that %s; status: %+v", what, s.Status())
+			t.Fatalf("it never came about that %s; status: %.2000s", what, fmt.Sprintf("%+v", s.Status()))
 		}
 	}
 }
 
 // waiting waits until n callers wait.
-func (s *stack) waiting(t *testing.T, n int) {
+func (s *stack) waiting(t testing.TB, n int) {
 	t.Helper()
 	s.until(t, fmt.Sprintf("%d callers wait", n), func() bool { return len(s.Status().Waiting) == n })
 }
 
 // finish waits for the end of Run.
-func (s *stack) finish(t *testing.T) {
+func (s *stack) finish(t testing.TB) {
 	t.Helper()
 	select {
 	case err := <-s.ended:
@@ -378,7 +378,7 @@ func (s *stack) finish(t *testing.T) {
 }
 
 // reload reads the file as it is now made, as SIGHUP does.
-func (s *stack) reload(t *testing.T) {
+func (s *stack) reload(t testing.TB) {
 	t.Helper()
 	s.Reload(s.office.parse(t), nil)
 }
