@@ -33,8 +33,9 @@ func (t *textChannel) evict(ctx context.Context, host string, victim sessions.Se
 	}
 	// Never without the ID: logoff.exe would end our own session.
 	out, err := t.run(ctx, fmt.Sprintf("logoff.exe %d /V", victim.ID))
+	var started startedError
 	switch {
-	case errors.Is(err, errTimeout):
+	case errors.As(err, &started) && errors.Is(err, errTimeout):
 		// It waits for the logoff, which takes what it takes.
 	case err != nil:
 		return fmt.Errorf("log session %d off %s: %w", victim.ID, host, err)

@@ -258,24 +258,27 @@ func TestEvictGoesOnWhenLogoffTakesLong(t *testing.T) {
 	c.run = func(ctx context.Context, command string) (*output, error) {
 		if strings.HasPrefix(command, "logoff") {
 			h.rows = usual()
-			return nil, errTimeout
+			return nil, startedError{errTimeout}
 		}
 		return h.run(ctx, command)
 	}
 	if err := c.evict(t.Context(), "rds1", victim); err != nil {
 		t.Error(err)
 	}
-	// Any other failure of the command leaves the outcome open.
-	h.rows = usual(disconnected("Anna", 3, time.Hour))
-	c, victim = evictor(t, h)
-	broken := errors.New("connection reset")
-	c.run = func(ctx context.Context, command string) (*output, error) {
-		if strings.HasPrefix(command, "logoff") {
-			return nil, broken
+	// Any other failure of the command leaves the outcome open, and so does a
+	// command that the host may never have started: it is not stuck.
+	for _, broken := range []error{startedError{errors.New("connection reset")}, errors.New("connection reset"), errTimeout} {
+		h.rows = usual(disconnected("Anna", 3, time.Hour))
+		c, victim = evictor(t, h)
+		c.run = func(ctx context.Context, command string) (*output, error) {
+			if strings.HasPrefix(command, "logoff") {
+				return nil, broken
+			}
+			return h.run(ctx, command)
 		}
-		return h.run(ctx, command)
-	}
-	if err := c.evict(t.Context(), "rds1", victim); !errors.Is(err, broken) {
-		t.Errorf("got %v", err)
+		var stuck *sessions.StuckError
+		if err := c.evict(t.Context(), "rds1", victim); !errors.Is(err, broken) || errors.As(err, &stuck) {
+			t.Errorf("%v: got %v", broken, err)
+		}
 	}
 }

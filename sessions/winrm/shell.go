@@ -71,8 +71,18 @@ func (c *client) runInShell(ctx context.Context, command string) (*output, error
 	if err != nil {
 		return nil, fmt.Errorf("start command: %w", err)
 	}
-	return c.receive(ctx, shell, id)
+	out, err := c.receive(ctx, shell, id)
+	if err != nil {
+		return nil, startedError{err}
+	}
+	return out, nil
 }
+
+// startedError is of a command that the host has started, unlike one that the
+// host may never have been told of.
+type startedError struct{ error }
+
+func (e startedError) Unwrap() error { return e.error }
 
 // receive collects the output of a command until it has ended.
 func (c *client) receive(ctx context.Context, shell, command string) (*output, error) {
