@@ -21,7 +21,9 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs the scripts in testdata/script, in which rdpbroker is this
-// package, built as the test is. Commands beside those of testscript:
+// package, built as the test is. With UPDATE=1 in the environment the texts that
+// a script compares with (cmp stdout FILE) are written anew, to be looked at in the
+// diff. Commands beside those of testscript:
 //
 //	exits N COMMAND ...      COMMAND must end with the exit code N
 //	until PATTERN COMMAND ...runs COMMAND again and again until it succeeds and its
@@ -38,6 +40,7 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
+		UpdateScripts:       os.Getenv("UPDATE") != "",
 		Setup: func(e *testscript.Env) error {
 			// Nothing of this machine is on the path: no rdpprobe above all.
 			e.Setenv("PATH", filepath.SplitList(e.Getenv("PATH"))[0])
