@@ -45,6 +45,8 @@ func TestScripts(t *testing.T) {
 			// Nothing of this machine is on the path: no rdpprobe above all.
 			e.Setenv("PATH", filepath.SplitList(e.Getenv("PATH"))[0])
 			e.Setenv("REPOSITORY", root)
+			// Under the race detector every program would sleep for a second at its end.
+			e.Setenv("GORACE", "atexit_sleep_ms=0")
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -89,7 +91,7 @@ func runIn(ts *testscript.TestScript, args []string) (stdout, stderr []byte, cod
 	path := filepath.Join(ts.Getenv("PATH"), args[0])
 	cmd := exec.Command(path, args[1:]...)
 	cmd.Dir = ts.MkAbs(".")
-	for _, name := range []string{"PATH", "HOME", "TMPDIR"} {
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "GORACE"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
 	var out, errs bytes.Buffer
