@@ -254,3 +254,22 @@ func TestAnAmbiguousCallerIsOneOfThose(t *testing.T) {
 		w.expectSeen(t, 1, 0)
 	})
 }
+
+// So they have from others who say the same.
+func TestALogonAtTheLastMomentAmongNamesakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		farm := evicting()
+		farm.Wait = time.Hour
+		w := newWorld(t, farm, newHost("ts1", 1))
+		ambiguous := stranger(0)
+		ambiguous.Said, ambiguous.Accounts = "annemarie", []sessions.Account{{User: "annemarie.kern"}, {User: "annemarie.krug"}}
+		w.connect(ambiguous).expect("ts1")
+		time.Sleep(broker.DefaultReservation - time.Second)
+		w.mustLogon(t, "ts1", "annemarie.kern")
+		krug := w.connect(ambiguous).expect("waiting")
+		time.Sleep(5 * time.Second)
+		krug.expect("waiting")
+		w.read()
+		krug.expect("waiting")
+	})
+}

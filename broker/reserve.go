@@ -51,7 +51,9 @@ func (b *Broker) shared(f *farm, w *waiter, now time.Time) *logon {
 		return nil
 	}
 	if !now.Before(l.res.ExpiresAt) || l.failed != nil {
-		b.drop(l)
+		if !b.mayHaveArrived(l, now) {
+			b.drop(l)
+		}
 		return nil
 	}
 	if w.unproven != "" && l.awaitsProof() { // which will not come
@@ -63,7 +65,7 @@ func (b *Broker) shared(f *farm, w *waiter, now time.Time) *logon {
 	if _, down := b.unreachable[l.host.Name]; down && b.hostDown(l.host.Name, now) != "" {
 		return nil
 	}
-	// One address may be that of many people, and a cookie cut to "CONTOSO" that
+	// One address may be that of many people, and a cookie cut to "CONTOSO\a" that
 	// of all of them whose names begin so: unless it is known who is coming, only
 	// connections that follow one another are taken for one logon.
 	if _, exact := id.Account(); !exact && l.conns > 0 {
