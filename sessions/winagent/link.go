@@ -80,7 +80,8 @@ func (l *link) run(ctx context.Context) {
 	})
 	g.Go(func() error {
 		defer close(silent)
-		_, _ = io.Copy(&said, l.proc.Stderr())
+		// It is mostly silent, and io.Copy would hold 32 kB for each host.
+		_, _ = io.CopyBuffer(&said, l.proc.Stderr(), make([]byte, 512))
 		return nil
 	})
 	g.Go(func() error { return l.send(ctx) })
