@@ -245,7 +245,8 @@ func (o *office) checkOrder(r audit.Record, key string, since time.Time) {
 			o.wrong("%s got the session of %s while %s had waited since %s", r.Identity.Said, v.Session.Account, c.id.Said, r.Time.Sub(c.began))
 			continue
 		}
-		o.wrong("%s got a free slot on %s after %s while %s had waited for %s", r.Identity.Said, h.name, r.Took, c.id.Said, r.Time.Sub(c.began))
+		o.wrong("%s got a free slot on %s after %s while %s had waited for %s: %s", r.Identity.Said, h.name, r.Took, c.id.Said, r.Time.Sub(c.began), o.describe(h))
+		o.ask = true
 	}
 }
 

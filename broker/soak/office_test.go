@@ -339,6 +339,9 @@ func (o *office) step(what string) {
 		st := o.broker.Status()
 		for _, w := range st.Waiting {
 			o.t.Logf("%q has waited since %s: %s", w.Identity.Said, time.Since(w.Since), w.Reason)
+			for _, c := range o.broker.Explain(farmName, w.Identity).Candidates {
+				o.t.Logf("        	%+v", c)
+			}
 		}
 		for _, r := range st.Reservations {
 			o.t.Logf("reservation %d of %s on %s, %s, seen %v, made %s ago", r.ID, r.Key, r.Host, r.Decision.Kind, r.Seen, time.Since(r.MadeAt))

@@ -4,11 +4,13 @@ package soak
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/pprof"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,6 +28,7 @@ var (
 	scaleSessions = flag.Int("scale-sessions", 50, "how many sessions each of them has")
 	scaleChanges  = flag.Int("scale-changes", 20, "how many sessions of the farm come or go per second")
 	scaleFor      = flag.Duration("scale-for", 3*time.Second, "how long TestScale measures")
+	scaleHeap     = flag.String("scale-heap", "", "a file for the broker's heap profile")
 	scaleOff      = flag.Int("scale-off", 2, "how many hosts lose their WinRM service for a while")
 )
 
@@ -75,6 +78,9 @@ func TestScale(t *testing.T) {
 	runtime.ReadMemStats(&m)
 	t.Logf("CPU of the broker: %.2f cores (the observer's included)", busy)
 	t.Logf("memory of the broker: %d MB resident, %d MB heap; %d goroutines", resident()>>20, m.HeapInuse>>20, runtime.NumGoroutine())
+	if *scaleHeap != "" {
+		writeHeap(t, *scaleHeap)
+	}
 	t.Logf("%d readings, %d changes; from a change on a host to the broker's snapshot: %s", o.readings, len(o.delays), quantiles(o.delays))
 
 	var off, on []time.Duration
@@ -91,6 +97,18 @@ func TestScale(t *testing.T) {
 	}
 	on = awaitEach(t, d, gone, returned, func(h *sessions.HostState) bool { return h.Problem == "" && h.Report.ReadAt.After(returned) })
 	t.Logf("%d WinRM servers end: noticed after %s; back: read again after %s", gone, quantiles(off), quantiles(on))
+}
+
+func writeHeap(t *testing.T, name string) {
+	t.Helper()
+	w, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	runtime.GC()
+	if err := errors.Join(pprof.WriteHeapProfile(w), w.Close()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // startDaemon runs a real broker over f, made from a broker.yaml.
