@@ -134,7 +134,9 @@ func (b *Broker) joinOrQueue(farmName string, w *waiter) (*logon, error) {
 	// Serving the queue serves w too, when it is its turn: nobody overtakes those who
 	// wait, and whoever comes back because a victim would not go has kept their place.
 	f.enqueue(w)
-	b.pump(f, now)
+	if len(f.queue) == 1 || !b.inVain(f, w, now) {
+		b.pump(f, now)
+	}
 	select {
 	case l := <-w.granted:
 		return l, nil
@@ -181,6 +183,9 @@ func (b *Broker) inQueue(ctx context.Context, farmName string, w *waiter, patien
 
 // refuse records that w got nothing, and why. The caller holds mu.
 func (b *Broker) refuse(f *farm, w *waiter, now time.Time) error {
+	if len(w.last.Candidates) == 0 && w.last.Kind == placement.WaitForSlot {
+		b.fillIn(f, w, now)
+	}
 	err := &RefusedError{Decision: w.last, Waited: now.Sub(w.since)}
 	b.record(audit.Record{Time: now, Event: audit.Refused, Farm: f.name, Identity: w.id, Decision: w.last, Took: err.Waited})
 	return err

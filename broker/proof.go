@@ -43,13 +43,16 @@ func (l *logon) awaitsProof() bool {
 	return l.res.Decision.NeedsProof && !l.proven && !isClosed(l.ready)
 }
 
+// droppable reports whether l was promised to somebody who has left without proof.
+func (l *logon) droppable() bool { return l.conns == 0 && l.awaitsProof() }
+
 // dropUnproven takes back what was promised, until proof, to callers who have left
 // without it, and reports whether there was anything: a scanner must not keep the
 // victims of a full farm from those who wait. It
 // is done for the caller with key. The caller holds mu.
 func (b *Broker) dropUnproven(f *farm, key string) (any bool) {
 	for k, l := range f.logons {
-		if k != key && l.conns == 0 && l.awaitsProof() {
+		if k != key && l.droppable() {
 			b.drop(l)
 			any = true
 		}

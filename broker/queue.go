@@ -3,6 +3,8 @@ package broker
 import (
 	"slices"
 	"time"
+
+	"github.com/rdpbroker/rdpbroker/broker/placement"
 )
 
 // enqueue puts w into f's queue, behind everybody who came before it. The caller
@@ -59,11 +61,13 @@ func (b *Broker) pump(f *farm, now time.Time) {
 	if len(f.queue) == 0 || b.closed {
 		return
 	}
+	// Of many who wait most do so in vain: what was looked at for them is not noted.
+	brief := len(f.queue) > 1
 	// reserve below may not touch the queue, so one pass over a copy is enough.
 	for _, w := range slices.Clone(f.queue) {
 		l := b.shared(f, w, now)
 		if l == nil {
-			l = b.reserve(f, w, now)
+			l = b.reserve(f, w, brief, now)
 		}
 		if l == nil {
 			continue
@@ -72,4 +76,42 @@ func (b *Broker) pump(f *farm, now time.Time) {
 		l.join()
 		w.granted <- l
 	}
+}
+
+// inVain reports whether w, who comes when others wait already, cannot be served
+// at all. Then the others need not be looked at: a crowd, or a stranger who brings
+// one, must not cost a decision for everybody with each new arrival. Who could be
+// served takes their turn. The caller holds mu.
+func (b *Broker) inVain(f *farm, w *waiter, now time.Time) bool {
+	for _, l := range f.logons {
+		if l.droppable() {
+			return false // there may be more to give than it seems
+		}
+	}
+	d, err := b.decision(f, w, now)
+	if err != nil {
+		return false
+	}
+	if why := b.tooMany(f, w.id, b.settings(f.name)); why != "" && d.Own == nil {
+		d = placement.Decision{Kind: placement.WaitForSlot, Reason: why}
+	}
+	w.last = d
+	return d.Host == ""
+}
+
+// fillIn adds to w's last decision what was looked at for it. The caller holds mu.
+func (b *Broker) fillIn(f *farm, w *waiter, now time.Time) {
+	if d, err := b.decision(f, w, now); err == nil {
+		w.last.Candidates = d.Candidates
+	}
+}
+
+// decision is what w would get now; nothing is reserved. The caller holds mu.
+func (b *Broker) decision(f *farm, w *waiter, now time.Time) (placement.Decision, error) {
+	view, _, err := b.view(f, w.id, f.freeKey(w.id), now)
+	if err != nil {
+		return placement.Decision{}, err
+	}
+	view.Unproven = w.unproven
+	return placement.Decide(view, w.id, b.settings(f.name).Policy), nil
 }

@@ -76,7 +76,7 @@ func (b *Broker) shared(f *farm, w *waiter, now time.Time) *logon {
 
 // reserve decides for w and reserves what was decided. It returns nil if w has to
 // wait; w.last tells why. The caller holds mu.
-func (b *Broker) reserve(f *farm, w *waiter, now time.Time) *logon {
+func (b *Broker) reserve(f *farm, w *waiter, brief bool, now time.Time) *logon {
 	key := f.freeKey(w.id)
 	for range maxRaces {
 		view, version, err := b.view(f, w.id, key, now)
@@ -84,7 +84,7 @@ func (b *Broker) reserve(f *farm, w *waiter, now time.Time) *logon {
 			w.last = placement.Decision{Kind: placement.WaitForSlot, Reason: err.Error()}
 			return nil
 		}
-		view.Unproven = w.unproven
+		view.Unproven, view.Brief = w.unproven, brief
 		settings := b.settings(f.name)
 		w.last = placement.Decide(view, w.id, settings.Policy)
 		if w.last.Host == "" {
@@ -96,6 +96,10 @@ func (b *Broker) reserve(f *farm, w *waiter, now time.Time) *logon {
 		if why := b.tooMany(f, w.id, settings); why != "" && w.last.Own == nil {
 			w.last = placement.Decision{Kind: placement.WaitForSlot, Reason: why}
 			return nil
+		}
+		if brief { // whoever is served is told why in full
+			view.Brief = false
+			w.last = placement.Decide(view, w.id, settings.Policy)
 		}
 		l, err := b.promise(f, w, key, version, settings, now)
 		if err == nil {

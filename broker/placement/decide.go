@@ -140,6 +140,9 @@ func (d *decider) done(dec Decision) Decision {
 }
 
 func (d *decider) note(host string, s *sessions.Session, as, why string) {
+	if d.view.Brief {
+		return
+	}
 	c := Candidate{Host: host, As: as, Why: why}
 	if s != nil {
 		c.Session, c.Account = s.ID, s.Account.String()
@@ -149,5 +152,7 @@ func (d *decider) note(host string, s *sessions.Session, as, why string) {
 
 func (d *decider) choose(host string, s *sessions.Session, as, why string) {
 	d.note(host, s, as, why)
-	d.candidates[len(d.candidates)-1].Chosen = true
+	if n := len(d.candidates); n > 0 {
+		d.candidates[n-1].Chosen = true
+	}
 }

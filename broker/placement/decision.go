@@ -111,6 +111,8 @@ type View struct {
 	Now time.Time
 	// Claims are the farm's live reservations, those of the caller left out.
 	Claims []Claim
+	// Brief leaves Decision.Candidates out, which most of the time goes into.
+	Brief bool
 	// Unreachable are hosts that could not be dialled lately, and why.
 	Unreachable map[string]string
 	// Leaving are sessions that were told to log off and are not gone yet.

@@ -90,7 +90,9 @@ func (d *decider) stalest() (*Victim, *hostView) {
 				d.note(h.Host.Name, s, "victim", why)
 				continue
 			}
-			d.note(h.Host.Name, s, "victim", "disconnected for "+short(since))
+			if !d.view.Brief {
+				d.note(h.Host.Name, s, "victim", "disconnected for "+short(since))
+			}
 			if best == nil || since > best.DisconnectedFor || since == best.DisconnectedFor && h == bestHost && s.ID < best.Session.ID {
 				best, bestHost = &Victim{Host: h.Host.Name, Session: *s, DisconnectedFor: since}, h
 			}

@@ -192,7 +192,9 @@ func (d *decider) freeSlot() (Decision, bool) {
 	for i := range d.hosts {
 		h := &d.hosts[i]
 		if h.closed != "" || h.noNew != "" || h.free() <= 0 {
-			d.note(h.Host.Name, nil, "slot", d.whyNoSlot(h))
+			if !d.view.Brief {
+				d.note(h.Host.Name, nil, "slot", d.whyNoSlot(h))
+			}
 			continue
 		}
 		if best == nil || d.betterSlot(h, best, pinned) {
