@@ -51,11 +51,21 @@ func (o *office) nobodyGone(after string) {
 	}
 }
 
-// unpromised waits until the slot is promised to nobody: some time after the last
-// connection of whoever was there.
-func (o *office) unpromised() {
+// desktopOf logs alice on until she sees the host's desktop. On a busy machine the
+// shadow server now and then sends a client no picture, and both ends fall silent;
+// she does what users do, and connects again.
+func (o *office) desktopOf(s *testlab.Shadow, version string) {
 	o.t.Helper()
-	o.waitFor("nobody is promised the slot", func() bool { return len(o.d.Status().Reservations) == 0 })
+	var err error
+	for range 3 {
+		c, screen := o.nlaClient(version, "alice", "secret")
+		if _, err = screen.WaitText(deadline(o.t, 25*time.Second), "HOST nla1"); err == nil {
+			return
+		}
+		o.t.Logf("no desktop: %v\nclient: %s\nserver: %s", err, c.Output(), s.Output())
+		c.Disconnect()
+	}
+	o.t.Fatal(err)
 }
 
 // TestProofByPassword: with the right password the stale session goes, once; with
@@ -64,21 +74,15 @@ func TestProofByPassword(t *testing.T) {
 	t.Parallel()
 	for _, version := range []string{"1.2", "1.3"} {
 		t.Run("TLS "+version, func(t *testing.T) {
-			t.Parallel()
 			o, s := openFullNLA(t, 500*time.Millisecond)
 			for _, c := range []struct{ user, password string }{{"mallory", "secret"}, {"alice", "guess"}} {
-				o.unpromised()
 				wrong, _ := o.nlaClient(version, c.user, c.password)
 				if err := wrong.Wait(o.ctx); err == nil || o.ctx.Err() != nil {
 					t.Errorf("%s with %q ended with %v", c.user, c.password, err)
 				}
 				o.nobodyGone(c.user + " with " + c.password)
 			}
-			// Her reservation still stands from before.
-			right, screen := o.nlaClient(version, "alice", "secret")
-			if _, err := screen.WaitText(o.ctx, "HOST nla1"); err != nil {
-				t.Fatalf("%v\nclient: %s\nserver: %s", err, right.Output(), s.Output())
-			}
+			o.desktopOf(s, version)
 			if evicting, evicted := o.events(audit.Evicting), o.events(audit.Evicted); len(evicting) != 1 || len(evicted) != 1 || evicted[0].Decision.Victim.Session.Account.User != "bob" {
 				t.Errorf("%d logoffs begun, %d done", len(evicting), len(evicted))
 			}
@@ -97,10 +101,7 @@ func TestProofAndASlowLogoff(t *testing.T) {
 	if n := len(o.events(audit.Evicting)); n != 1 {
 		t.Fatalf("%d logoffs begun", n)
 	}
-	again, screen := o.nlaClient("1.3", "alice", "secret")
-	if _, err := screen.WaitText(o.ctx, "HOST nla1"); err != nil {
-		t.Fatalf("%v\nclient: %s\nserver: %s", err, again.Output(), s.Output())
-	}
+	o.desktopOf(s, "1.3")
 	if n := len(o.events(audit.Evicting)); n != 1 {
 		t.Errorf("%d logoffs begun", n)
 	}
@@ -117,7 +118,6 @@ func TestScannersEvictNobody(t *testing.T) {
 			t.Errorf("%s directly:\n%s\nthrough the broker:\n%s", script, direct, through)
 		}
 		o.nobodyGone(script)
-		o.unpromised()
 	}
 	for _, tls12 := range []bool{false, true} {
 		for stop := range len(pretences) + 1 {
