@@ -172,6 +172,11 @@ func TestDecideIsDeterministic(t *testing.T) {
 		if got := s.decide(); !reflect.DeepEqual(got, want) {
 			t.Fatalf("first %+v\nthen %+v\n%s", want, got, s)
 		}
+		s.view.Brief = true
+		if got := s.decide(); len(got.Candidates) != 0 || summary(got) != summary(want) {
+			t.Fatalf("%s\nin brief %s\n%s", summary(want), summary(got), s)
+		}
+		s.view.Brief = false
 		s.hosts = rapid.Permutation(s.hosts).Draw(t, "hosts in another order")
 		s.view.Claims = rapid.Permutation(s.view.Claims).Draw(t, "claims in another order")
 		if got := s.decide(); !reflect.DeepEqual(got, want) {

@@ -36,7 +36,9 @@ func StartDisplay(t testing.TB) *Display {
 	}
 	defer r.Close()
 	d := &Display{dir: t.TempDir()}
-	d.proc = startProcess(t, processOptions{extra: w}, "Xvfb", "-displayfd", "3", "-screen", "0", "1024x768x24", "-nolisten", "tcp")
+	// Without -noreset the server starts anew whenever its last client has gone, and
+	// refuses the next one that comes at that moment.
+	d.proc = startProcess(t, processOptions{extra: w}, "Xvfb", "-displayfd", "3", "-screen", "0", "1024x768x24", "-nolisten", "tcp", "-noreset")
 	w.Close()
 	if err := r.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		t.Fatalf("Xvfb: %v", err)
