@@ -55,7 +55,7 @@ func (t *tracker) take(r *reading) []sessions.Session {
 		seen[s.ID] = now
 		list = append(list, s)
 	}
-	if r.begun.After(t.begun) {
+	if !r.begun.Before(t.begun) {
 		t.begun, t.seen = r.begun, seen
 	}
 	return list
