@@ -46,6 +46,7 @@ var (
 // setup is what one office is like.
 type setup struct {
 	name   string
+	share  int64 // of all steps, in per cent
 	hosts  int
 	people int
 	// onlyActive: hosts do not count disconnected sessions.

@@ -213,6 +213,9 @@ func (v *visit) logon() bool {
 				v.g.assignment.Decision.Kind, v.g.assignment.Decision.Reason, now.Sub(v.g.promise.made), o.describe(h))
 		}
 	case simhost.ReasonBusy:
+		if _, exact := v.g.id.Account(); !exact {
+			break // whoever may be several is not kept from the hosts of all of them
+		}
 		for id, s := range h.truth {
 			if s.account == v.u.account && s.leaving == simhost.CauseManagement && !s.lost && s.since.Before(v.g.promise.made) && v.g.id.CouldBe(s.account) &&
 				now.Sub(s.since) < o.setup.hardLimit {
