@@ -132,7 +132,7 @@ func (o *office) couldServe(c *call, h *host, now time.Time) string {
 // returning reports whether the owner of a session may be on the way back.
 func (o *office) returning(a sessions.Account, now time.Time) bool {
 	for _, p := range o.promises {
-		if me, exact := p.who.Account(); exact && me.Matches(a) && now.Before(p.expires.Add(o.setup.lag)) {
+		if me, exact := p.who.Account(); exact && me.Matches(a) && now.Before(p.expires.Add(beat+o.setup.lag)) {
 			return true
 		}
 	}
