@@ -237,6 +237,8 @@ func (o *office) checkOrder(r audit.Record, key string, since time.Time) {
 			continue // this host would put them into a session that is about to end
 		case o.hasOwn(c.id):
 			continue // waits for the host that has it
+		case o.isPromised(c.id):
+			continue // gets that, of which no word is said
 		}
 		if v := r.Decision.Victim; v != nil {
 			if !o.mayEvict(c.id) || c.id.CouldBe(v.Session.Account) || c.id.Confidence < sessions.ConfidenceName && v.Session.ClientAddr == c.id.Client {
@@ -255,6 +257,16 @@ func (o *office) checkOrder(r audit.Record, key string, since time.Time) {
 func (o *office) evictsOwn(h *host, id sessions.Identity) bool {
 	for _, a := range o.attempts {
 		if a.host == h && id.CouldBe(a.session.Account) {
+			return true
+		}
+	}
+	return false
+}
+
+// isPromised reports whether id holds a promise already, which it shares.
+func (o *office) isPromised(id sessions.Identity) bool {
+	for _, p := range o.promises {
+		if p.who.Key() == id.Key() && time.Now().Before(p.expires) && !p.dropped {
 			return true
 		}
 	}
