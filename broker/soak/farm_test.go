@@ -186,7 +186,7 @@ func startFarm(t *testing.T, o farmOrder) *farm {
 		t.Fatal(err)
 	}
 	f := &farm{cmd: exec.Command(os.Args[0])}
-	f.cmd.Env = append(os.Environ(), farmVariable+"="+string(order))
+	f.cmd.Env = append(os.Environ(), farmVariable+"="+string(order), "GOMEMLIMIT=off") // a limit is meant for the broker
 	f.cmd.Stderr = os.Stderr
 	if f.in, err = f.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
