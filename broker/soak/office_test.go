@@ -273,7 +273,7 @@ func (o *office) run(steps int64, seed uint64) {
 	if err := o.proxy.Shutdown(inner); err != nil {
 		o.t.Error(err)
 	}
-	if steps >= 5000 {
+	if steps >= 20000 {
 		o.tooTame()
 	}
 	o.t.Logf("%d steps in %s: %s", o.steps.Load(), time.Since(began).Round(time.Minute), o.summary())
@@ -319,10 +319,10 @@ func (o *office) goHome() {
 
 // tooTame fails if things have not happened that were to be tried.
 func (o *office) tooTame() {
-	must := []string{"admitted: place", "admitted: reconnect", "admitted: take-over", "asked by X.224", "confirmed", "dials that failed", "refused",
+	must := []string{"admitted: place", "admitted: reconnect", "admitted: take-over", "asked by X.224", "confirmed", "dials that failed",
 		"fault: the host restarts", "fault: black hole", "asked, confidence prefix", "asked, confidence none", "asked, confidence address"}
 	if !o.setup.onlyActive {
-		must = append(must, "admitted: make-room", "evicted", "eviction-refused", "eviction-stuck", "sessions told to go",
+		must = append(must, "admitted: make-room", "refused", "evicted", "eviction-refused", "eviction-stuck", "sessions told to go",
 			"fault: the user is back between the look and the logoff")
 	}
 	o.mu.Lock()
