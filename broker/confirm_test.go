@@ -239,6 +239,30 @@ func TestWhoeverStaysKeepsTheSlot(t *testing.T) {
 	}
 }
 
+// Nor does the session of a third one then pass for theirs.
+func TestWhoeverStaysIsNotTakenForAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		farm := evicting()
+		farm.Wait = time.Hour
+		w := newWorld(t, farm, newHost("ts1", 3))
+		w.connect(stranger(0)).expect("ts1") // sits at the password prompt
+		w.connect(stranger(1)).expect("ts1")
+		leaves := w.connect(stranger(2)).expect("ts1")
+		for i, name := range []string{"alice", "bob"} {
+			w.mustLogon(t, "ts1", name)
+			w.read()
+			w.expectSeen(t, i+1, 2-i)
+		}
+		w.disconnect("ts1", "alice")
+		leaves.close()
+		w.read()
+		time.Sleep(20 * time.Second)
+		w.read()
+		w.connect(named("dora")).expect("waiting")
+		w.mustLogon(t, "ts1", "carol")
+	})
+}
+
 // A session confirms nobody who cannot be its owner.
 func TestAnAmbiguousCallerIsOneOfThose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -268,7 +268,8 @@ func (b *Broker) unmix(l *logon) {
 	for _, o := range b.farm(l.res.Farm).inOrder() {
 		if o.mixed && o.res.Seen != nil && o.res.Decision.Own == nil && o.conns > 0 && o.host.Name == l.host.Name {
 			l.res.Seen, o.res.Seen = o.res.Seen, nil
-			o.res.Baseline = append(o.res.Baseline, *l.res.Seen)
+			// No session that is there is o's: a new one has always confirmed somebody.
+			o.res.Baseline = append(o.res.Baseline, refs(b.snapshot.Host(o.host.Name))...)
 			_, _ = b.deps.Ledger.Update(context.Background(), o.res) // lost only with the reservation
 			return
 		}
