@@ -133,7 +133,7 @@ func (o *office) wrong(format string, args ...any) {
 
 // tell adds a line to h's story. It needs mu.
 func (h *host) tell(format string, args ...any) {
-	if len(h.story) >= 60 {
+	if len(h.story) >= 300 {
 		h.story = h.story[1:]
 	}
 	h.story = append(h.story, time.Now().Format("15:04:05.000 ")+fmt.Sprintf(format, args...))
