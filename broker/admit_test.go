@@ -161,7 +161,7 @@ func TestASlotIsGivenBackAfterAReading(t *testing.T) {
 		{"at once nothing is given back: clients open several connections", false, true, 10 * time.Second, "waiting"},
 		{"nobody has logged on, and a reading says so", false, true, 16 * time.Second, "ts1"},
 		{"nobody has logged on, but no reading says so", false, false, 60 * time.Second, "waiting"},
-		{"no reading at all: when it expires", false, false, broker.DefaultReservation + 2*time.Second, "ts1"},
+		{"no reading at all: not even when it expires", false, false, broker.DefaultReservation + 2*time.Second, "waiting"},
 		{"somebody has logged on", true, true, 16 * time.Second, "waiting"},
 		{"somebody has logged on, but no reading says so", true, false, 60 * time.Second, "waiting"},
 	} {

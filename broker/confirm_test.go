@@ -279,6 +279,26 @@ func TestAnAmbiguousCallerIsOneOfThose(t *testing.T) {
 	})
 }
 
+// So they have if they leave again before that is read.
+func TestAShortVisitAtTheLastMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		farm := evicting()
+		farm.Wait = time.Hour
+		w := newWorld(t, farm, newHost("ts1", 1))
+		alice := w.connect(named("alice")).expect("ts1")
+		time.Sleep(broker.DefaultReservation - 2*time.Second)
+		w.mustLogon(t, "ts1", "alice")
+		time.Sleep(time.Second)
+		w.disconnect("ts1", "alice")
+		alice.close()
+		bob := w.connect(named("bob")).expect("waiting")
+		time.Sleep(time.Minute)
+		bob.expect("waiting")
+		w.read()
+		bob.expect("waiting")
+	})
+}
+
 // So they have from others who say the same.
 func TestALogonAtTheLastMomentAmongNamesakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -188,6 +188,7 @@ func (b *Broker) view(f *farm, id sessions.Identity, key string, now time.Time) 
 		case now.Before(l.res.ExpiresAt):
 		case l.res.Key != key && b.mayHaveArrived(l, now):
 			unread = append(unread, l.res.Claim())
+			b.deps.Refresh(l.host.Name)
 		default:
 			b.drop(l)
 		}
@@ -301,7 +302,7 @@ func (b *Broker) lingered(l *logon, since time.Time) {
 	}
 	h := b.snapshot.Host(l.host.Name)
 	read := h == nil || h.Report != nil && h.Report.ReadAt.After(since)
-	if !read && now.Before(l.res.ExpiresAt) {
+	if !read && (now.Before(l.res.ExpiresAt) || b.mayHaveArrived(l, now)) {
 		l.idle.Reset(recheck)
 		return
 	}
