@@ -57,7 +57,7 @@ func (o *office) holds(p *promise, now time.Time) bool {
 	switch {
 	case now.After(p.expires.Add(beat)), p.dropped && now.After(p.closed.Add(time.Second)):
 		return false
-	case p.conns == 0 && !p.closed.IsZero() && now.After(p.closed.Add(linger+o.setup.lag)):
+	case p.conns == 0 && !p.closed.IsZero() && now.After(p.closed.Add(linger+beat+o.setup.lag)):
 		return false
 	}
 	if a, exact := p.who.Account(); exact {
@@ -115,7 +115,7 @@ func (o *office) judgeLogoff(h *host, id int, s *standing) {
 		o.wrong("%s twice", who)
 	case s.odd != "" && !(o.setup.byText && s.odd == timeless):
 		o.wrong("%s though it is %s", who, s.odd)
-	case away < o.setup.minDisconnected-o.setup.rounding()-2*time.Millisecond: // an agent counts in those
+	case away < o.setup.minDisconnected-o.setup.rounding()-o.doubt(h):
 		o.wrong("%s %s after its user had left", who, away)
 	case a.target != nil && a.target != s:
 		o.wrong("%s in place of another session with that ID", who)
@@ -131,6 +131,16 @@ func (o *office) judgeLogoff(h *host, id int, s *standing) {
 	if o.setup.perHost > 0 && len(h.evictions) > o.setup.perHost {
 		o.wrong("%s as number %d within the hour", who, len(h.evictions))
 	}
+}
+
+// doubt is how far a reading of h may be from the time that it is said to be of:
+// an agent counts milliseconds, and takes the way to the broker, which a sick
+// host makes long, for time that has passed.
+func (o *office) doubt(h *host) time.Duration {
+	if time.Now().Before(h.sickUntil) {
+		return 10 * time.Second
+	}
+	return 2 * time.Millisecond
 }
 
 // lastEvictions forgets those of more than an hour ago.
