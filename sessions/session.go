@@ -87,7 +87,7 @@ type Session struct {
 	Program string `json:"program,omitempty"`
 	// Processes are the names of running programs, as far as the driver reads
 	// them. Nil means not read, which is not the same as none.
-	Processes []string `json:"processes,omitempty"`
+	Processes []string `json:"processes,omitzero"`
 	// CPUTime counts up what the session's processes have used, those left out
 	// that every session has (explorer.exe, dwm.exe, …), in the host's unit (100 ns
 	// on Windows): compare two readings. It falls when processes end. 0: not read.
@@ -95,6 +95,10 @@ type Session struct {
 	// IOBytes counts up what the same processes have read and written, as far as
 	// the driver may ask them; in readings of disconnected sessions only. 0: not read.
 	IOBytes uint64 `json:"io_bytes,omitempty"`
+	// KeepUntil is how long the user has asked, from within the session, that it be
+	// kept; in the host's clock like LogonAt. Once it has passed it says nothing any
+	// more. Zero: they have not asked, or the driver may not or cannot read it.
+	KeepUntil time.Time `json:"keep_until,omitzero"`
 }
 
 // HasUser reports whether somebody is logged on to s, so that it can hold a
