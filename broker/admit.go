@@ -254,8 +254,8 @@ func (b *Broker) leave(l *logon, dialErr error) {
 }
 
 func (b *Broker) record(r audit.Record) {
-	if f, ok := b.config.Farms[r.Farm]; ok {
-		r.Mode = f.Policy.Eviction.Mode.String()
+	if _, ok := b.config.Farms[r.Farm]; ok {
+		r.Mode = b.settings(r.Farm).Policy.Eviction.Mode.String()
 	}
 	b.deps.Record(r)
 }

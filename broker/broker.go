@@ -46,6 +46,9 @@ type Deps struct {
 	Record func(audit.Record)
 	// Learn is told whom a client address turned out to be.
 	Learn func(client netip.Addr, a sessions.Account)
+	// Remember keeps what operators have ordered over a restart (Broker.Restore). It
+	// may take as long as a disk takes, and must not call the Broker.
+	Remember func(Orders) error
 }
 
 // Config is how the farms want to be run. It is immutable; SetConfig swaps it.
@@ -104,6 +107,10 @@ type Broker struct {
 	closing chan struct{} // closed when Run ends
 	work    sync.WaitGroup
 
+	// ordering is held by one operator's order at a time, so that Deps.Remember is
+	// told of them one after the other; it is taken before mu.
+	ordering sync.Mutex
+
 	// mu guards everything below. It is never held while waiting for the network;
 	// the ledger of a single broker is memory.
 	mu          sync.Mutex
@@ -115,6 +122,10 @@ type Broker struct {
 	leaving     map[sessions.Ref]bool
 	untouchable map[sessions.Ref]sessionMark
 	evictions   []evictionStamp
+	mode        *placement.Mode // an operator's word on eviction, nil for the configuration's
+	kept        map[sessions.Ref]Kept
+	drains      map[string]bool    // an operator's word on draining, by host
+	observed    *sessions.Snapshot // as observed, without drains
 }
 
 // farm is the state of one farm in this broker.
@@ -157,15 +168,22 @@ func New(cfg Config, deps Deps) *Broker {
 	if deps.Learn == nil {
 		deps.Learn = func(netip.Addr, sessions.Account) {}
 	}
+	if deps.Remember == nil {
+		deps.Remember = func(Orders) error { return nil }
+	}
+	nothing := sessions.NewSnapshot(nil)
 	return &Broker{
 		deps:        deps,
 		closing:     make(chan struct{}),
 		config:      cfg,
-		snapshot:    sessions.NewSnapshot(nil),
+		snapshot:    nothing,
+		observed:    nothing,
 		farms:       map[string]*farm{},
 		unreachable: map[string]hostMark{},
 		leaving:     map[sessions.Ref]bool{},
 		untouchable: map[sessions.Ref]sessionMark{},
+		kept:        map[sessions.Ref]Kept{},
+		drains:      map[string]bool{},
 	}
 }
 
@@ -206,9 +224,9 @@ func (b *Broker) Observe(s *sessions.Snapshot) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()
-	b.snapshot = s
+	b.observed, b.snapshot = s, s.WithDraining(b.drains)
 	b.confirm(now)
-	b.forgetMarks()
+	b.forgetMarks(now)
 	b.pumpAll(now)
 }
 
@@ -234,6 +252,9 @@ func (b *Broker) settings(farm string) Farm {
 	}
 	if c.PerClient == 0 {
 		c.PerClient = DefaultPerClient
+	}
+	if b.mode != nil {
+		c.Policy.Eviction.Mode = *b.mode
 	}
 	return c
 }

@@ -18,32 +18,67 @@ const refusedPause = 15 * time.Second
 
 const noEvictor = "nothing is configured that could log sessions off this host"
 
-// startEviction has the victim logged off for l. The caller holds mu.
-func (b *Broker) startEviction(l *logon, v placement.Victim, settings Farm, now time.Time) {
-	ref := v.Ref()
-	b.leaving[ref] = true
-	b.evictions = append(b.evictions, evictionStamp{host: v.Host, client: l.id.Client, at: now})
-	b.recordEviction(audit.Evicting, l, now, 0, nil)
+// eviction is one session's way out, for whoever wants it gone.
+type eviction struct {
+	victim placement.Victim
+	host   sessions.Host
+	// record is what the audit says of it at each step: everything but event,
+	// time, error and how long it took.
+	record audit.Record
+	// stamp is what counts against the ceilings, nil for an operator's order.
+	stamp *evictionStamp
+	// settled is told how it ended, nil for gone; with the broker's lock held.
+	settled func(err error)
+	// late is told that it takes longer than the soft limit, in the same way; nil if
+	// nobody wants to know.
+	late func(err error)
+}
 
-	evictor := b.deps.Evictor(v.Host)
+// startEviction has l's victim logged off. The caller holds mu.
+func (b *Broker) startEviction(l *logon, v placement.Victim, settings Farm, now time.Time) {
+	b.start(&eviction{
+		victim: v, host: l.host,
+		record: audit.Record{Farm: l.res.Farm, Reservation: l.res.ID, Identity: l.id, Decision: l.res.Decision},
+		stamp:  &evictionStamp{host: v.Host, client: l.id.Client, at: now},
+		late:   func(err error) { b.fail(l, err) },
+		settled: func(err error) {
+			if err != nil {
+				b.fail(l, err)
+			} else if l.failed == nil && !isClosed(l.ready) {
+				close(l.ready)
+				b.lingerAnew(l, time.Now())
+			}
+		},
+	}, settings, now)
+}
+
+// start sets e off. The caller holds mu.
+func (b *Broker) start(e *eviction, settings Farm, now time.Time) {
+	b.leaving[e.victim.Ref()] = true
+	if e.stamp != nil {
+		b.evictions = append(b.evictions, *e.stamp)
+	}
+	b.recordEviction(audit.Evicting, e, now, 0, nil)
+
+	evictor := b.deps.Evictor(e.victim.Host)
 	if evictor == nil { // taken away since the decision
-		b.evictionEnded(l, ref, now, &sessions.RefusedError{Ref: ref, Why: noEvictor})
+		b.evictionEnded(e, now, &sessions.RefusedError{Ref: e.victim.Ref(), Why: noEvictor})
 		return
 	}
 	b.work.Add(1)
 	go func() {
 		defer b.work.Done()
-		b.evict(l, evictor, v, settings, now)
+		b.evict(e, evictor, settings, now)
 	}()
 }
 
-// evict runs one eviction to its end. The caller of l is told at the soft limit
-// that this one takes too long; the logoff goes on until the hard limit.
-func (b *Broker) evict(l *logon, evictor Evictor, v placement.Victim, settings Farm, began time.Time) {
+// evict runs one eviction to its end. Whoever waits for it is told at the soft
+// limit that it takes too long; the logoff goes on until the hard limit.
+func (b *Broker) evict(e *eviction, evictor Evictor, settings Farm, began time.Time) {
 	ctx, cancel := context.WithTimeout(context.Background(), settings.HardLimit)
 	defer cancel()
 	result := make(chan error, 1)
-	go func() { result <- evictor.Evict(ctx, l.host, v.Session) }()
+	go func() { result <- evictor.Evict(ctx, e.host, e.victim.Session) }()
 
 	soft := time.NewTimer(settings.SoftLimit)
 	defer soft.Stop()
@@ -52,12 +87,15 @@ func (b *Broker) evict(l *logon, evictor Evictor, v placement.Victim, settings F
 		select {
 		case err := <-result:
 			b.mu.Lock()
-			b.evictionEnded(l, v.Ref(), began, err)
+			b.evictionEnded(e, began, err)
 			b.mu.Unlock()
 			return
 		case <-soft.C:
+			if e.late == nil {
+				continue
+			}
 			b.mu.Lock()
-			b.fail(l, fmt.Errorf("logging off %s takes more than %s", v.Ref(), settings.SoftLimit))
+			e.late(fmt.Errorf("logging off %s takes more than %s", e.victim.Ref(), settings.SoftLimit))
 			b.mu.Unlock()
 		case <-closing:
 			cancel() // and wait for the driver to return
@@ -68,39 +106,34 @@ func (b *Broker) evict(l *logon, evictor Evictor, v placement.Victim, settings F
 
 // evictionEnded draws the conclusions. No slot becomes free by it, neither now nor
 // before a reading shows that the victim is gone, so the queue is left alone;
-// whoever waited for l looks at it anew. The caller holds mu.
-func (b *Broker) evictionEnded(l *logon, ref sessions.Ref, began time.Time, err error) {
+// whoever waited for it looks at it anew. The caller holds mu.
+func (b *Broker) evictionEnded(e *eviction, began time.Time, err error) {
 	now := time.Now()
 	took := now.Sub(began)
+	ref := e.victim.Ref()
 	var refused *sessions.RefusedError
 	var stuck *sessions.StuckError
 	switch {
 	case err == nil:
 		// It stays among the leaving until a reading shows that it is gone: until
-		// then its entry in the picture stands for the slot that l holds.
-		b.recordEviction(audit.Evicted, l, now, took, nil)
-		if l.failed == nil && !isClosed(l.ready) {
-			close(l.ready)
-			b.lingerAnew(l, now)
-		}
+		// then its entry in the picture stands for the slot that was promised.
+		b.recordEviction(audit.Evicted, e, now, took, nil)
 	case errors.As(err, &refused):
 		delete(b.leaving, ref)
-		b.forgetEviction(evictionStamp{host: ref.Host, client: l.id.Client, at: began})
+		b.forgetEviction(e)
 		b.untouchable[ref] = sessionMark{why: "its host refused: " + refused.Why, until: now.Add(refusedPause)}
-		b.recordEviction(audit.EvictionRefused, l, now, took, err)
-		b.fail(l, err)
+		b.recordEviction(audit.EvictionRefused, e, now, took, err)
 	case errors.As(err, &stuck):
 		b.untouchable[ref] = sessionMark{why: "stuck: it was told to log off and stays"}
-		b.recordEviction(audit.EvictionStuck, l, now, took, err)
-		b.fail(l, err)
+		b.recordEviction(audit.EvictionStuck, e, now, took, err)
 	default:
 		// It may or may not have been told to go: it counts as there, and is not
 		// chosen again, until a new reading some time later tells.
 		delete(b.leaving, ref)
 		b.untouchable[ref] = sessionMark{why: "the outcome of its logoff is not known", until: now.Add(refusedPause)}
-		b.recordEviction(audit.EvictionFailed, l, now, took, err)
-		b.fail(l, err)
+		b.recordEviction(audit.EvictionFailed, e, now, took, err)
 	}
+	e.settled(err)
 	b.deps.Refresh(ref.Host)
 }
 
@@ -124,11 +157,9 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-func (b *Broker) recordEviction(e audit.Event, l *logon, now time.Time, took time.Duration, err error) {
-	r := audit.Record{
-		Time: now, Event: e, Farm: l.res.Farm, Reservation: l.res.ID,
-		Identity: l.id, Decision: l.res.Decision, Took: took,
-	}
+func (b *Broker) recordEviction(event audit.Event, e *eviction, now time.Time, took time.Duration, err error) {
+	r := e.record
+	r.Time, r.Event, r.Took = now, event, took
 	if err != nil {
 		r.Error = err.Error()
 	}
@@ -136,8 +167,11 @@ func (b *Broker) recordEviction(e audit.Event, l *logon, now time.Time, took tim
 }
 
 // forgetEviction takes back the count of an eviction that touched nothing.
-func (b *Broker) forgetEviction(stamp evictionStamp) {
-	if i := slices.Index(b.evictions, stamp); i >= 0 {
+func (b *Broker) forgetEviction(e *eviction) {
+	if e.stamp == nil {
+		return
+	}
+	if i := slices.Index(b.evictions, *e.stamp); i >= 0 {
 		b.evictions = slices.Delete(b.evictions, i, i+1)
 	}
 }
@@ -160,7 +194,7 @@ func (b *Broker) countEvictions(v *placement.View, id sessions.Identity, now tim
 
 // forgetMarks drops what was remembered of sessions once a reading made later
 // tells: gone for good, or still there after a refusal. The caller holds mu.
-func (b *Broker) forgetMarks() {
+func (b *Broker) forgetMarks(now time.Time) {
 	gone := func(ref sessions.Ref) bool {
 		h := b.snapshot.Host(ref.Host)
 		if h == nil {
@@ -172,6 +206,12 @@ func (b *Broker) forgetMarks() {
 	for ref := range b.leaving {
 		if gone(ref) {
 			delete(b.leaving, ref)
+		}
+	}
+	for ref, k := range b.kept {
+		// A host that is not configured now may come back, with its sessions.
+		if now.After(k.Until) || b.snapshot.Host(ref.Host) != nil && gone(ref) {
+			delete(b.kept, ref)
 		}
 	}
 	for ref, m := range b.untouchable {

@@ -185,6 +185,8 @@ type world struct {
 	evictor map[string]broker.Evictor // by host; the model's own if there is none
 	records []audit.Record
 	learned map[netip.Addr]sessions.Account
+	orders  []broker.Orders
+	forget  error    // of remembering orders
 	asked   []string // hosts of which a reading was asked for
 	refresh func(host string)
 }
@@ -228,6 +230,12 @@ func newWorld(t *testing.T, farm broker.Farm, hosts ...*modelHost) *world {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.learned[client] = a
+		},
+		Remember: func(o broker.Orders) error {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.orders = append(w.orders, o)
+			return w.forget
 		},
 	})
 	ctx, cancel := context.WithCancel(t.Context())

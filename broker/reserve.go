@@ -212,6 +212,11 @@ func (b *Broker) view(f *farm, id sessions.Identity, key string, now time.Time) 
 			v.Unreachable[name] = why
 		}
 	}
+	for ref, k := range b.kept {
+		if now.Before(k.Until) {
+			v.Untouchable[ref] = k.why()
+		}
+	}
 	for ref, m := range b.untouchable {
 		v.Untouchable[ref] = m.why
 	}

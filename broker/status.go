@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -26,6 +28,13 @@ type Status struct {
 	Waiting []Waiting `json:"waiting"`
 	// Leaving are the sessions that were told to log off and are not gone yet.
 	Leaving []sessions.Ref `json:"leaving"`
+	// Mode is the eviction mode that an operator has set for all farms: off, shadow
+	// or evict; "" if each farm's is as configured.
+	Mode string `json:"mode,omitempty"`
+	// Kept are the sessions that an operator has kept, by host and ID.
+	Kept []Kept `json:"kept,omitempty"`
+	// Draining is an operator's word on draining, by host.
+	Draining map[string]bool `json:"draining,omitempty"`
 }
 
 // Status reports the reservations, the queues and the evictions under way.
@@ -41,21 +50,21 @@ func (b *Broker) Status() Status {
 			st.Waiting = append(st.Waiting, Waiting{Farm: f.name, Identity: w.id, Since: w.since, Reason: w.last.Reason})
 		}
 	}
+	if b.mode != nil {
+		st.Mode = b.mode.String()
+	}
+	st.Kept, st.Draining = b.keptNow(time.Now()), maps.Clone(b.drains)
 	for ref := range b.leaving {
 		st.Leaving = append(st.Leaving, ref)
 	}
 	slices.SortFunc(st.Reservations, func(a, b ledger.Reservation) int { return int(int64(a.ID) - int64(b.ID)) })
 	slices.SortFunc(st.Waiting, func(a, b Waiting) int { return a.Since.Compare(b.Since) })
-	slices.SortFunc(st.Leaving, func(a, b sessions.Ref) int {
-		if a.Host != b.Host {
-			if a.Host < b.Host {
-				return -1
-			}
-			return 1
-		}
-		return a.ID - b.ID
-	})
+	slices.SortFunc(st.Leaving, byHostAndID)
 	return st
+}
+
+func byHostAndID(a, b sessions.Ref) int {
+	return cmp.Or(cmp.Compare(a.Host, b.Host), cmp.Compare(a.ID, b.ID))
 }
 
 // Explain is the decision that id would get in farm now. Nothing is reserved and

@@ -102,6 +102,22 @@ func (s *Snapshot) Host(name string) *HostState {
 	return nil
 }
 
+// WithDraining is s with an operator's word, by host name, in place of what the
+// configuration says of draining. What a host says of itself stays: it would turn
+// newcomers away in any case.
+func (s *Snapshot) WithDraining(word map[string]bool) *Snapshot {
+	if len(word) == 0 {
+		return s
+	}
+	hosts := append([]HostState(nil), s.Hosts...)
+	for i := range hosts {
+		if on, said := word[hosts[i].Host.Name]; said {
+			hosts[i].Host.Draining = on
+		}
+	}
+	return NewSnapshot(hosts)
+}
+
 // Find is the session that r refers to, if it is still there as the same
 // incarnation. ok is false if it is gone.
 func (s *Snapshot) Find(r Ref) (found Session, ok bool) {

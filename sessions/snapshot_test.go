@@ -139,3 +139,24 @@ func TestSnapshot(t *testing.T) {
 		t.Errorf("went on for %d accounts after being told to stop", n)
 	}
 }
+
+func TestAnOperatorsWordOnDraining(t *testing.T) {
+	s := sessions.NewSnapshot([]sessions.HostState{
+		{Host: sessions.Host{Name: "ts1", Draining: true}},
+		{Host: sessions.Host{Name: "ts2"}},
+		{Host: sessions.Host{Name: "ts3"}, Report: &sessions.Report{Draining: true}},
+		{Host: sessions.Host{Name: "ts4", Draining: true}},
+	})
+	if s.WithDraining(nil) != s {
+		t.Error("without a word it is another snapshot")
+	}
+	got := s.WithDraining(map[string]bool{"ts1": false, "ts2": true, "ts3": false, "ts9": true})
+	for name, want := range map[string]bool{"ts1": false, "ts2": true, "ts3": true, "ts4": true} {
+		if h := got.Host(name); h == nil || h.Draining() != want {
+			t.Errorf("%s is drained: %v", name, !want)
+		}
+	}
+	if !s.Host("ts1").Draining() || s.Host("ts2").Draining() {
+		t.Error("the snapshot that it was made from has changed")
+	}
+}

@@ -32,7 +32,22 @@ const (
 	EvictionFailed Event = "eviction-failed"
 	// Confirmed: the inventory saw the caller's session on the host.
 	Confirmed Event = "confirmed"
+
+	// ModeSet: an operator has set the eviction mode of all farms (Setting), or
+	// given it back to the configuration.
+	ModeSet Event = "mode-set"
+	// KeepSet: an operator has a session (Session, Account) kept until Until.
+	KeepSet Event = "keep-set"
+	// KeepEnded: an operator no longer has it kept.
+	KeepEnded Event = "keep-ended"
+	// DrainSet: an operator drains a host (Host, Setting), or does not, or leaves
+	// that to the configuration again.
+	DrainSet Event = "drain-set"
 )
+
+// Configured is the Setting of what an operator has given back to the
+// configuration.
+const Configured = "configured"
 
 // Record is one event. Its zero fields do not apply to the event.
 type Record struct {
@@ -45,7 +60,8 @@ type Record struct {
 	// Decision is the decision in force: the one made now, or the one that an
 	// eviction carries out.
 	Decision placement.Decision `json:"decision,omitzero"`
-	// Account is, for Confirmed, who the caller turned out to be.
+	// Account is, for Confirmed, who the caller turned out to be, and for KeepSet and
+	// KeepEnded whose session it is.
 	Account sessions.Account `json:"account,omitzero"`
 	// Took is how long it took: the wait until a decision, the logoff of an eviction.
 	Took time.Duration `json:"took_ns,omitempty"`
@@ -53,4 +69,15 @@ type Record struct {
 	Mode string `json:"mode,omitempty"`
 	// Error is why it failed.
 	Error string `json:"error,omitempty"`
+
+	// By is the operator who ordered it, "" for what the broker did by itself.
+	By string `json:"by,omitempty"`
+	// Session is what an operator's order is about, nil if it is not about one.
+	Session *sessions.Ref `json:"session,omitempty"`
+	// Host is, for DrainSet, the host.
+	Host string `json:"host,omitempty"`
+	// Setting is what was set: off, shadow or evict; on or off; or Configured.
+	Setting string `json:"setting,omitempty"`
+	// Until is, for KeepSet, when it ends.
+	Until time.Time `json:"until,omitzero"`
 }

@@ -47,6 +47,7 @@ func full() Record {
 			Candidates: []placement.Candidate{{Host: "ts1", Session: 3, Account: "bob", As: "victim", Chosen: true, Why: "stalest"}},
 		},
 		Account: alice, Took: time.Second, Mode: "evict", Error: "none",
+		By: "anna", Session: &own, Host: "ts1", Setting: "off", Until: at.Add(time.Hour),
 	}
 }
 

@@ -87,15 +87,14 @@ func (s state) Explain(q admin.Question) (admin.Explanation, error) {
 		}
 		q.Farm = cfg.Farms[0].Name
 	}
-	farm := cfg.Farm(q.Farm)
-	if farm == nil {
+	if cfg.Farm(q.Farm) == nil {
 		return admin.Explanation{}, &admin.NotFoundError{What: fmt.Sprintf("farm %q", q.Farm)}
 	}
 	id := s.d.resolver.Load().Resolve(identity.Hint{Client: q.From, Cookie: q.User}, s.d.Snapshot())
 	return admin.Explanation{
 		Now: time.Now(), Farm: q.Farm, Identity: id,
 		Decision: s.d.broker.Explain(q.Farm, id),
-		Mode:     farm.Policy.Eviction.Mode.String(),
+		Mode:     s.d.broker.Mode(q.Farm).String(),
 	}, nil
 }
 

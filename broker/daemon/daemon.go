@@ -115,8 +115,10 @@ func New(cfg *config.Config, o Options) (*Daemon, error) {
 	return d, nil
 }
 
-// Snapshot is the newest picture of the farm.
-func (d *Daemon) Snapshot() *sessions.Snapshot { return d.inventory.Snapshot() }
+// Snapshot is the newest picture of the farm, with operators' word on draining.
+func (d *Daemon) Snapshot() *sessions.Snapshot {
+	return d.inventory.Snapshot().WithDraining(d.broker.Drains())
+}
 
 // Status is the broker's reservations, queues and evictions under way.
 func (d *Daemon) Status() broker.Status { return d.broker.Status() }

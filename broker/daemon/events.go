@@ -21,8 +21,12 @@ func (d *Daemon) record(r audit.Record) {
 	}
 }
 
-// logRecord writes one line per decision and per eviction.
+// logRecord writes one line per decision, per eviction and per operator's order.
 func (d *Daemon) logRecord(r audit.Record) {
+	if text, ok := orders[r.Event]; ok {
+		d.log.Info(text, orderFields(r)...)
+		return
+	}
 	fields := []zap.Field{
 		zap.String("farm", r.Farm),
 		zap.Stringer("client", r.Identity.Client),
@@ -42,6 +46,9 @@ func (d *Daemon) logRecord(r audit.Record) {
 		fields = append(fields, zap.Stringer("victim", v.Session.Account), zap.Stringer("session", v.Ref()))
 	}
 	fields = append(fields, zap.String("why", r.Decision.Reason))
+	if r.By != "" {
+		fields = append(fields, zap.String("by", r.By))
+	}
 	if r.Took > 0 {
 		fields = append(fields, zap.Duration("took", r.Took))
 	}
@@ -69,4 +76,29 @@ func (d *Daemon) logRecord(r audit.Record) {
 		}
 		d.log.Info("decided", append(fields, zap.Stringer("kind", r.Decision.Kind))...)
 	}
+}
+
+// orders are an operator's orders, for the log.
+var orders = map[audit.Event]string{
+	audit.ModeSet:   "an operator has set the eviction mode",
+	audit.KeepSet:   "an operator keeps a session",
+	audit.KeepEnded: "an operator no longer keeps a session",
+	audit.DrainSet:  "an operator has set whether a host is drained",
+}
+
+func orderFields(r audit.Record) []zap.Field {
+	fields := []zap.Field{zap.String("by", r.By)}
+	if r.Session != nil {
+		fields = append(fields, zap.Stringer("session", r.Session), zap.Stringer("account", r.Account))
+	}
+	if r.Host != "" {
+		fields = append(fields, zap.String("host", r.Host))
+	}
+	if r.Setting != "" {
+		fields = append(fields, zap.String("setting", r.Setting))
+	}
+	if !r.Until.IsZero() {
+		fields = append(fields, zap.Time("until", r.Until))
+	}
+	return fields
 }
