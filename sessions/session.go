@@ -95,6 +95,9 @@ type Session struct {
 	// IOBytes counts up what the same processes have read and written, as far as
 	// the driver may ask them; in readings of disconnected sessions only. 0: not read.
 	IOBytes uint64 `json:"io_bytes,omitempty"`
+	// WorkAt is when the three above were read, in the host's clock; a driver may
+	// read them less often than the rest. Zero: with the rest, or not at all.
+	WorkAt time.Time `json:"work_at,omitzero"`
 	// KeepUntil is how long the user has asked, from within the session, that it be
 	// kept; in the host's clock like LogonAt. Once it has passed it says nothing any
 	// more. Zero: they have not asked, or the driver may not or cannot read it.
