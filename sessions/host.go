@@ -20,3 +20,6 @@ type Host struct {
 	// Draining takes no new placements; users still get back to their sessions.
 	Draining bool `json:"draining,omitempty"`
 }
+
+// Share is Weight, at least 1.
+func (h *Host) Share() int { return max(1, h.Weight) }

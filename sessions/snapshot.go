@@ -1,7 +1,8 @@
 package sessions
 
 import (
-	"sort"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -78,25 +79,53 @@ func (h *HostState) Draining() bool {
 // Snapshot is the farm at one moment: every configured host with its newest
 // reading. It is immutable and shared by all readers.
 type Snapshot struct {
-	// Hosts are sorted by name.
+	// Hosts are sorted by name. Read only.
 	Hosts []HostState `json:"hosts"`
 
-	byName map[string]int
+	idx *index // nil in a Snapshot that was not made here: see index
 }
 
 // NewSnapshot makes a Snapshot of hosts, which it copies and sorts by name.
 func NewSnapshot(hosts []HostState) *Snapshot {
-	s := &Snapshot{Hosts: append([]HostState(nil), hosts...), byName: make(map[string]int, len(hosts))}
-	sort.Slice(s.Hosts, func(i, j int) bool { return s.Hosts[i].Host.Name < s.Hosts[j].Host.Name })
-	for i := range s.Hosts {
-		s.byName[s.Hosts[i].Host.Name] = i
-	}
+	s := &Snapshot{Hosts: slices.Clone(hosts)}
+	slices.SortStableFunc(s.Hosts, func(a, b HostState) int { return strings.Compare(a.Host.Name, b.Host.Name) })
+	s.idx = newIndex(s.Hosts)
 	return s
+}
+
+// With is s with h in place of the host of that name. It costs little more than
+// copying the list of hosts; ok is false if s has no such host, or has it in
+// another farm.
+func (s *Snapshot) With(h HostState) (next *Snapshot, ok bool) {
+	x := s.index()
+	i, ok := x.byName[h.Host.Name]
+	if !ok || s.Hosts[i].Host.Farm != h.Host.Farm {
+		return nil, false
+	}
+	next = &Snapshot{Hosts: slices.Clone(s.Hosts)}
+	next.Hosts[i] = h
+	next.idx = x.with(s.Hosts, next.Hosts, i)
+	return next, true
+}
+
+func (s *Snapshot) index() *index {
+	if s.idx == nil { // read from JSON, say: right, and slow
+		return newIndex(s.Hosts)
+	}
+	return s.idx
+}
+
+// Position is where the host with this name is in Hosts, -1 if there is none.
+func (s *Snapshot) Position(name string) int {
+	if i, ok := s.index().byName[name]; ok {
+		return i
+	}
+	return -1
 }
 
 // Host is the state of the host with this name, nil if there is none.
 func (s *Snapshot) Host(name string) *HostState {
-	if i, ok := s.byName[name]; ok {
+	if i := s.Position(name); i >= 0 {
 		return &s.Hosts[i]
 	}
 	return nil
@@ -121,16 +150,65 @@ func (s *Snapshot) WithDraining(word map[string]bool) *Snapshot {
 // Find is the session that r refers to, if it is still there as the same
 // incarnation. ok is false if it is gone.
 func (s *Snapshot) Find(r Ref) (found Session, ok bool) {
-	h := s.Host(r.Host)
-	if h == nil || h.Report == nil {
+	x := s.index()
+	i, ok := x.byName[r.Host]
+	if !ok {
 		return Session{}, false
 	}
-	for _, x := range h.Report.Sessions {
-		if RefOf(r.Host, x) == r {
-			return x, true
-		}
+	if j := slices.Index(x.hosts[i].refs, r); j >= 0 {
+		return s.Hosts[i].Report.Sessions[j], true
 	}
 	return Session{}, false
+}
+
+// Counted is the number of sessions that hold slots of Hosts[i].
+func (s *Snapshot) Counted(i int) int { return s.index().hosts[i].counted }
+
+// Ref is the reference of session j of Hosts[i]. It is the Snapshot's own: read only.
+func (s *Snapshot) Ref(i, j int) *Ref { return &s.index().hosts[i].refs[j] }
+
+// FarmSize is the number of farm's hosts.
+func (s *Snapshot) FarmSize(farm string) int {
+	if f := s.index().farms[farm]; f != nil {
+		return f.size
+	}
+	return 0
+}
+
+// Free are the positions in Hosts of farm's hosts that have a slot which no
+// session holds, in order o and then by name: all whose limit is known, the
+// stale and the draining among them. It is the Snapshot's own: read only.
+func (s *Snapshot) Free(farm string, o Order) []int {
+	if f := s.index().farms[farm]; f != nil {
+		return f.free[o]
+	}
+	return nil
+}
+
+// AppendHostsOf appends to buf the positions in Hosts where somebody has a session
+// who may be a (Account.Matches), in order.
+func (s *Snapshot) AppendHostsOf(buf []int, a Account) []int {
+	key, first := foldUser(a.User), len(buf)
+	s.index().users.from(key, func(e *userEntry) bool {
+		if e.key != key {
+			return false
+		}
+		if (len(buf) == first || buf[len(buf)-1] != e.host) && e.account.Matches(a) {
+			buf = append(buf, e.host)
+		}
+		return true
+	})
+	return buf
+}
+
+// UsersFrom calls yield with the accounts whose user begins with prefix, without
+// regard to case, until it returns false. Those of one user follow one another;
+// an account may come twice.
+func (s *Snapshot) UsersFrom(prefix string, yield func(Account) bool) {
+	prefix = foldUser(prefix)
+	s.index().users.from(prefix, func(e *userEntry) bool {
+		return strings.HasPrefix(e.key, prefix) && yield(e.account)
+	})
 }
 
 // Accounts calls yield with the account of every session that has a user, in

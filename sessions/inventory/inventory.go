@@ -120,7 +120,7 @@ func (inv *Inventory) Run(ctx context.Context) error {
 		inv.start(w)
 	}
 	inv.mu.Unlock()
-	inv.publish()
+	inv.publishAll()
 
 	<-ctx.Done()
 	inv.mu.Lock()
@@ -202,7 +202,7 @@ func (inv *Inventory) Apply(entries []Entry) {
 		}
 	}
 	inv.mu.Unlock()
-	inv.publish()
+	inv.publishAll()
 }
 
 // start begins to watch w. The caller holds mu and has seen that Run is under way.
@@ -274,15 +274,38 @@ func (inv *Inventory) change(ctx context.Context, name string, alter func(*sessi
 	}
 	alter(&w.state)
 	inv.mu.Unlock()
-	inv.publish()
+	inv.publish(name)
 }
 
-func (inv *Inventory) publish() {
+// publish makes one host's newest state known, at little cost for the others.
+func (inv *Inventory) publish(name string) {
+	inv.publishMu.Lock()
+	defer inv.publishMu.Unlock()
+	inv.mu.Lock()
+	w := inv.watching[name]
+	if w == nil { // gone in the meantime, as the next publication will tell
+		inv.mu.Unlock()
+		return
+	}
+	state := w.state
+	inv.mu.Unlock()
+	if s, ok := inv.snapshot.Load().With(state); ok {
+		inv.store(s)
+	} // else it is new: whoever added it publishes all
+}
+
+// publishAll makes known which hosts there are, with their newest states.
+func (inv *Inventory) publishAll() {
 	inv.publishMu.Lock()
 	defer inv.publishMu.Unlock()
 	inv.mu.Lock()
 	s := inv.assemble()
 	inv.mu.Unlock()
+	inv.store(s)
+}
+
+// store makes s the newest. The caller holds publishMu.
+func (inv *Inventory) store(s *sessions.Snapshot) {
 	inv.snapshot.Store(s)
 	if inv.onChange != nil {
 		inv.onChange(s)
