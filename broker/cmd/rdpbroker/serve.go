@@ -36,7 +36,12 @@ SIGHUP             read the configuration and the lists again; a file with a
 		Args: exactly(0, "no arguments"),
 	}
 	file := configFlag(c)
-	c.RunE = func(c *cobra.Command, _ []string) error { return serve(*file, c.ErrOrStderr()) }
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if managed() {
+			return serveManaged(*file)
+		}
+		return serve(*file, c.ErrOrStderr())
+	}
 	return c
 }
 
@@ -49,9 +54,15 @@ func serve(file string, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = log.Sync() }() // fails on terminals; nothing is lost there
 	// From here on no signal ends the program by itself.
 	stop, kill := signals(log)
+	return serveOn(cfg, file, log, stop, kill)
+}
+
+// serveOn runs the broker until stop ends, and then until its connections have or
+// kill ends. file is where cfg comes from, and is read again when a reload is asked for.
+func serveOn(cfg *config.Config, file string, log *zap.Logger, stop, kill context.Context) error {
+	defer func() { _ = log.Sync() }() // fails on terminals; nothing is lost there
 	reload := make(chan os.Signal, 1)
 	notifyReload(reload)
 	defer signal.Stop(reload)
@@ -106,10 +117,18 @@ func load(file string, stderr io.Writer) (*config.Config, error) {
 	return cfg, nil
 }
 
-func logger(c config.Log) (*zap.Logger, error) {
+func logLevel(c config.Log) (zapcore.Level, error) {
 	level, err := zapcore.ParseLevel(c.Level)
 	if err != nil {
-		return nil, fmt.Errorf("log.level: %w", err)
+		return level, fmt.Errorf("log.level: %w", err)
+	}
+	return level, nil
+}
+
+func logger(c config.Log) (*zap.Logger, error) {
+	level, err := logLevel(c)
+	if err != nil {
+		return nil, err
 	}
 	z := zap.NewProductionConfig()
 	z.EncoderConfig.EncodeTime = zapcore.RFC3339NanoTimeEncoder
