@@ -41,6 +41,7 @@ var arrows = map[string][]string{
 	"broker/audit":             {"sessions", "broker/placement"},
 	"broker":                   {"sessions", "broker/placement", "broker/ledger", "broker/audit"},
 	"broker/config":            {"sessions", "broker/placement"},
+	"broker/statefile":         {},
 	"broker/metrics":           {"sessions", "broker/placement", "broker/audit"},
 	"broker/admin":             {"sessions", "broker/placement"},
 	"broker/daemon":            {"*"},

@@ -27,6 +27,7 @@ func (b *builder) config() *Config {
 		Admin:        b.admin(),
 		Log:          Log(k.Log),
 		AuditFile:    b.file("audit.file", k.Audit.File),
+		StateFile:    b.file("state_file", k.StateFile),
 		Limits:       Limits(k.Limits),
 		DrainTimeout: k.DrainTimeout,
 		KeepAlive:    KeepAlive(k.KeepAlive),

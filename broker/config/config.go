@@ -17,6 +17,8 @@ type Config struct {
 	Log       Log
 	// AuditFile is where audit records go, "" for nowhere.
 	AuditFile string
+	// StateFile is where operators' orders are kept over a restart, "" for nowhere.
+	StateFile string
 	Limits    Limits
 	// DrainTimeout is how long open connections may go on after the order to stop.
 	DrainTimeout time.Duration

@@ -25,6 +25,7 @@ func TestSmallestFileHasTheDefaults(t *testing.T) {
 		Listeners: []Listener{{Address: ":3389", Farm: "office"}},
 		Admin:     Admin{Socket: "/run/rdpbroker/admin.sock", Metrics: "127.0.0.1:9839"},
 		Log:       Log{Level: "info", Format: "json"},
+		StateFile: "/var/lib/rdpbroker/state.json",
 		AuditFile: "/var/log/rdpbroker/audit.jsonl",
 		Limits: Limits{
 			Connections: 10000, PerClient: 100, Pending: 2000, PendingPerClient: 50,

@@ -11,9 +11,10 @@ import (
 // presets are the defaults of the whole file on the operating system goos.
 func presets(goos string) fileKeys {
 	keys := fileKeys{
-		Admin: adminKeys{Socket: "/run/rdpbroker/admin.sock", Metrics: "127.0.0.1:9839"},
-		Log:   logKeys{Level: "info", Format: "json"},
-		Audit: auditKeys{File: "/var/log/rdpbroker/audit.jsonl"},
+		Admin:     adminKeys{Socket: "/run/rdpbroker/admin.sock", Metrics: "127.0.0.1:9839"},
+		Log:       logKeys{Level: "info", Format: "json"},
+		Audit:     auditKeys{File: "/var/log/rdpbroker/audit.jsonl"},
+		StateFile: "/var/lib/rdpbroker/state.json",
 		Limits: limitKeys{
 			Connections: 10000, PerClient: 100,
 			Pending: 2000, PendingPerClient: 50,
@@ -42,6 +43,7 @@ func presets(goos string) fileKeys {
 		// TCP: any local user could connect to it, and there are no passwords.
 		keys.Admin.Socket = `C:\ProgramData\rdpbroker\admin.sock`
 		keys.Audit.File = `C:\ProgramData\rdpbroker\audit.jsonl`
+		keys.StateFile = `C:\ProgramData\rdpbroker\state.json`
 	}
 	return keys
 }

@@ -10,6 +10,7 @@ type fileKeys struct {
 	Admin        adminKeys           `yaml:"admin"`
 	Log          logKeys             `yaml:"log"`
 	Audit        auditKeys           `yaml:"audit"`
+	StateFile    string              `yaml:"state_file"`
 	Limits       limitKeys           `yaml:"limits"`
 	DrainTimeout time.Duration       `yaml:"drain_timeout" min:"0s" max:"7d"`
 	KeepAlive    keepAliveKeys       `yaml:"keep_alive"`

@@ -70,7 +70,8 @@ type Daemon struct {
 	endpoints []endpoint
 }
 
-// New makes a daemon of cfg. It opens the audit file and nothing else.
+// New makes a daemon of cfg. It opens the audit file, reads the state file, and
+// opens nothing else.
 func New(cfg *config.Config, o Options) (*Daemon, error) {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
@@ -102,12 +103,16 @@ func New(cfg *config.Config, o Options) (*Daemon, error) {
 	}
 	d.resolver.Store(identity.NewResolver(directory(cfg), memory(cfg)))
 	d.broker = broker.New(farms(cfg), broker.Deps{
-		Ledger:  new(ledger.Memory),
-		Evictor: d.evictor,
-		Refresh: func(host string) { d.inventory.Refresh(host) },
-		Record:  d.record,
-		Learn:   d.learn,
+		Ledger:   new(ledger.Memory),
+		Evictor:  d.evictor,
+		Refresh:  func(host string) { d.inventory.Refresh(host) },
+		Record:   d.record,
+		Learn:    d.learn,
+		Remember: d.remember,
 	})
+	if err := d.restore(); err != nil {
+		return nil, errors.Join(err, d.close())
+	}
 	d.inventory = inventory.New(entries(cfg, d.drivers), d.observe, d.log)
 	d.proxy = rdpproxy.New(proxyConfig(cfg), router{d}, d.observer(), d.log)
 	d.prepareMetrics(cfg)

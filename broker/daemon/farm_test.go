@@ -206,15 +206,16 @@ func (o *office) write(t testing.TB, name, text string) {
 }
 
 // yaml is the file. Keys in top that stand below as well are a mistake, but for
-// admin, audit and listen, which go before those here.
+// admin, audit, state_file and listen, which go before those here.
 func (o *office) yaml(t testing.TB) string {
 	t.Helper()
 	var y strings.Builder
 	y.WriteString(o.top)
 	for key, usual := range map[string]string{
-		"listen:": o.listen,
-		"admin:":  "admin: {socket: admin.sock, metrics: '127.0.0.1:0'}\n",
-		"audit:":  "audit: {file: audit.jsonl}\n",
+		"listen:":     o.listen,
+		"admin:":      "admin: {socket: admin.sock, metrics: '127.0.0.1:0'}\n",
+		"audit:":      "audit: {file: audit.jsonl}\n",
+		"state_file:": "state_file: state.json\n",
 	} {
 		if !strings.Contains("\n"+o.top, "\n"+key) {
 			y.WriteString(usual)

@@ -98,6 +98,7 @@ func (d *Daemon) needRestart(next *config.Config) {
 		{"listen", listeners(d.started), listeners(next)},
 		{"admin", d.started.Admin, next.Admin},
 		{"log", d.started.Log, next.Log},
+		{"state_file", d.started.StateFile, next.StateFile},
 		{"audit.file", d.started.AuditFile, next.AuditFile},
 		{"identity.remember", []any{d.started.Identity.RememberEntries, d.started.Identity.RememberFor}, []any{next.Identity.RememberEntries, next.Identity.RememberFor}},
 	} {

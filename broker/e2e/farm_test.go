@@ -40,7 +40,7 @@ func openOffice(t *testing.T, n int, wait time.Duration) *office {
 	t.Cleanup(cancel)
 	o := &office{t: t, ctx: ctx}
 	var yaml strings.Builder
-	fmt.Fprintf(&yaml, "listen: [{address: '127.0.0.1:0', farm: office}]\nadmin: {socket: %q, metrics: ''}\naudit: {file: ''}\n", filepath.Join(t.TempDir(), "admin.sock"))
+	fmt.Fprintf(&yaml, "listen: [{address: '127.0.0.1:0', farm: office}]\nadmin: {socket: %q, metrics: ''}\naudit: {file: ''}\nstate_file: ''\n", filepath.Join(t.TempDir(), "admin.sock"))
 	fmt.Fprintf(&yaml, "eviction: {mode: evict, proof: known-user, min_disconnected: 0s, per_host_per_hour: 10, per_client_per_hour: 10}\n")
 	fmt.Fprintf(&yaml, "identity: {users: [rbalice, rbbob, rbcarol, rbdave, rbaccountant1]}\n")
 	fmt.Fprintf(&yaml, "farms:\n  office:\n    wait: %s\n    hosts:\n", wait)

@@ -80,6 +80,7 @@ func openNLAWith(t *testing.T, opts nlaOptions) (o *office, s *testlab.Shadow) {
 listen: [{address: '127.0.0.1:0', farm: nla}]
 admin: {socket: %q, metrics: ''}
 audit: {file: ''}
+state_file: ''
 eviction: %s
 farms:
   nla:

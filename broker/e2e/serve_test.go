@@ -87,7 +87,7 @@ func (s *site) write(name, text string) {
 // save writes broker.yaml as it is now meant to be.
 func (s *site) save() {
 	s.t.Helper()
-	s.write("broker.yaml", fmt.Sprintf("%slisten: [{address: '127.0.0.1:0', farm: office}]\nadmin: {socket: admin.sock, metrics: '127.0.0.1:0'}\naudit: {file: audit.jsonl}\nfarms:\n  office:\n    hosts:\n      - %s\n",
+	s.write("broker.yaml", fmt.Sprintf("%slisten: [{address: '127.0.0.1:0', farm: office}]\nadmin: {socket: admin.sock, metrics: '127.0.0.1:0'}\naudit: {file: audit.jsonl}\nstate_file: state.json\nfarms:\n  office:\n    hosts:\n      - %s\n",
 		s.keys, strings.Join(s.hosts, "\n      - ")))
 }
 

@@ -122,7 +122,7 @@ func startDaemon(t *testing.T, f *farm) *daemon.Daemon {
 		}
 	}
 	var y strings.Builder
-	fmt.Fprintf(&y, "listen: [{address: '127.0.0.1:0', farm: large}]\naudit: {file: ''}\ndrain_timeout: 1s\nadmin: {socket: '', metrics: ''}\n")
+	fmt.Fprintf(&y, "listen: [{address: '127.0.0.1:0', farm: large}]\naudit: {file: ''}\nstate_file: ''\ndrain_timeout: 1s\nadmin: {socket: '', metrics: ''}\n")
 	fmt.Fprintf(&y, "defaults: {winrm: {user: '%s\\%s', password_file: %q, ca_file: %q, server_name: farm.example, mode: agent}}\n", domain, manager, password, ca)
 	fmt.Fprintf(&y, "farms:\n  large:\n    hosts:\n")
 	for i, addr := range f.Addrs {
