@@ -35,14 +35,15 @@ var arrows = map[string][]string{
 	"sessions/sshlink/sshtest":    {},
 
 	"broker/placement":         {"sessions"},
-	"broker/identity":          {"sessions"},
+	"broker/identity":          {"sessions", "broker/token"},
+	"broker/token":             {"sessions"},
 	"broker/ledger":            {"sessions", "broker/placement"},
 	"broker/ledger/ledgertest": {"broker/ledger"},
 	"broker/audit":             {"sessions", "broker/placement"},
 	"broker":                   {"sessions", "broker/placement", "broker/ledger", "broker/audit"},
 	"broker/config":            {"sessions", "broker/placement"},
 	"broker/statefile":         {},
-	"broker/metrics":           {"sessions", "broker/placement", "broker/audit"},
+	"broker/metrics":           {"sessions", "broker/placement", "broker/audit", "broker/token"},
 	"broker/admin":             {"sessions", "broker/placement"},
 	"broker/daemon":            {"*"},
 	"broker/doctor":            {"sessions", "sessions/winagent", "sessions/winrm", "broker/placement", "rdpproxy/reach"},
@@ -66,7 +67,7 @@ var arrows = map[string][]string{
 }
 
 // pure packages keep no clock, do no I/O and draw no random numbers.
-var pure = map[string]bool{"sessions": true, "broker/placement": true, "rdpproxy/tlswatch": true}
+var pure = map[string]bool{"sessions": true, "broker/placement": true, "broker/token": true, "rdpproxy/tlswatch": true}
 
 type listed struct {
 	ImportPath string

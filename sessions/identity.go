@@ -61,6 +61,11 @@ type Identity struct {
 	// Host is the host that a token of ours, or an msts= token that names a
 	// configured host, asks for; "" if none.
 	Host string `json:"host,omitempty"`
+	// Token says in one word what became of the routing token: "valid", or why it
+	// is not believed; "" if there was none.
+	Token string `json:"token,omitempty"`
+	// TokenID tells a token of ours from all others, "" if it could not be opened.
+	TokenID string `json:"token_id,omitempty"`
 }
 
 // Account is who the caller is taken for. ok is false if that is nobody: there

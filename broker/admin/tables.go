@@ -270,6 +270,9 @@ func callerSentence(id sessions.Identity) string {
 		}
 	}
 	fmt.Fprintf(&b, "; confidence: %s", id.Confidence)
+	if id.Token != "" && id.Confidence != sessions.ConfidenceToken {
+		b.WriteString(" (token: " + clean(id.Token, maxWord) + ")")
+	}
 	switch _, one := id.Account(); {
 	case one && id.Known:
 		b.WriteString("; a known account")

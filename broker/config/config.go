@@ -211,4 +211,17 @@ type Identity struct {
 	// RememberFor for how long. 0 entries: none.
 	RememberEntries int
 	RememberFor     time.Duration
+	Tokens          Tokens
+}
+
+// Tokens are the routing tokens that are believed.
+type Tokens struct {
+	// Keys are files with a key in their first line; the first one seals. Empty: no
+	// token is believed.
+	Keys []string
+	// Revoked are the IDs of tokens that count no longer, those of revoked_file
+	// among them.
+	Revoked []string
+	// NotBefore makes the tokens of an account void that were made before a time.
+	NotBefore map[sessions.Account]time.Time
 }

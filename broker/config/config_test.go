@@ -135,6 +135,14 @@ func TestMerging(t *testing.T) {
 		TrustedClients: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")},
 		Clients:        map[netip.Addr]sessions.Account{netip.MustParseAddr("10.1.2.3"): {User: "kiosk"}},
 		RememberFor:    720 * time.Hour,
+		Tokens: Tokens{
+			Keys:    []string{filepath.Join(folder, "key"), filepath.Join(folder, "ts1")},
+			Revoked: []string{"0a1b2c3d4e5f6071", "0a1b2c3d4e5f6072"},
+			NotBefore: map[sessions.Account]time.Time{
+				alice:         time.Date(2026, 11, 27, 0, 0, 0, 0, time.UTC),
+				{User: "bob"}: time.Date(2026, 11, 27, 7, 0, 0, 0, time.UTC),
+			},
+		},
 	}, cfg.Identity)
 	if cfg.Farm("Office") != nil {
 		t.Error("Farm found a farm of another name")

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/rdpbroker/rdpbroker/sessions"
 )
@@ -18,6 +19,7 @@ func (b *builder) identity() Identity {
 		Clients:         make(map[netip.Addr]sessions.Account),
 		RememberEntries: k.Remember.Entries,
 		RememberFor:     k.Remember.For,
+		Tokens:          b.tokens(),
 	}
 	for _, a := range slices.Concat(k.Users, b.accounts("identity.users_file", k.UsersFile)) {
 		id.Users = append(id.Users, sessions.Account(a))
@@ -54,4 +56,36 @@ func (b *builder) identity() Identity {
 		id.Clients[ip] = sessions.Account(k.Clients[text])
 	}
 	return id
+}
+
+func (b *builder) tokens() Tokens {
+	k := &b.keys.Identity.Tokens
+	const p = path("identity.tokens")
+	t := Tokens{NotBefore: make(map[sessions.Account]time.Time)}
+	taken := make(map[string]path)
+	for i, file := range k.Keys {
+		at := p.key("keys").index(i)
+		if file == "" {
+			b.bad(at, "is not a file name", "rdpbroker token keygen FILE makes a key")
+			continue
+		}
+		name := b.private(at, file)
+		b.once(taken, at, name, "is used twice")
+		t.Keys = append(t.Keys, name)
+	}
+	for _, id := range slices.Concat(k.Revoked, list[tokenID](b, p.key("revoked_file"), k.RevokedFile)) {
+		t.Revoked = append(t.Revoked, string(id))
+	}
+	taken = make(map[string]path)
+	for _, name := range slices.Sorted(maps.Keys(k.NotBefore)) {
+		at := p.key("not_before").key(name)
+		var a account
+		if err := a.UnmarshalText([]byte(name)); err != nil {
+			b.illegible(at, name, err)
+			continue
+		}
+		b.once(taken, at, sessions.Account(a).Folded().String(), "is used twice")
+		t.NotBefore[sessions.Account(a)] = time.Time(k.NotBefore[name])
+	}
+	return t
 }

@@ -163,6 +163,14 @@ type identityKeys struct {
 	TrustedClients []network          `yaml:"trusted_clients"`
 	Clients        map[string]account `yaml:"clients"`
 	Remember       rememberKeys       `yaml:"remember"`
+	Tokens         tokenKeys          `yaml:"tokens"`
+}
+
+type tokenKeys struct {
+	Keys        []string           `yaml:"keys"`
+	Revoked     []tokenID          `yaml:"revoked"`
+	RevokedFile string             `yaml:"revoked_file"`
+	NotBefore   map[string]instant `yaml:"not_before"`
 }
 
 type rememberKeys struct {

@@ -36,13 +36,10 @@ func (s Secret) Read() (string, error) {
 	var text string
 	switch {
 	case s.File != "":
-		b, err := readLimited(s.File, 4096)
-		if err != nil {
+		var err error
+		if text, err = FirstLine(s.File); err != nil {
 			return "", fmt.Errorf("cannot read the password: %w", err)
 		}
-		text = strings.TrimPrefix(string(b), "\ufeff")
-		text, _, _ = strings.Cut(text, "\n")
-		text = strings.TrimSuffix(text, "\r")
 	case s.Env != "":
 		text = os.Getenv(s.Env)
 	default:
@@ -52,6 +49,16 @@ func (s Secret) Read() (string, error) {
 		return "", fmt.Errorf("the password is empty: %s", s)
 	}
 	return text, nil
+}
+
+// FirstLine is the first line of a short file that holds a secret, without its end.
+func FirstLine(name string) (string, error) {
+	b, err := readLimited(name, 4096)
+	if err != nil {
+		return "", err
+	}
+	text, _, _ := strings.Cut(strings.TrimPrefix(string(b), "\ufeff"), "\n")
+	return strings.TrimSuffix(text, "\r"), nil
 }
 
 // readLimited reads a whole file that is no longer than limit bytes.

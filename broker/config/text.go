@@ -1,10 +1,13 @@
 package config
 
 import (
+	"bytes"
+	"encoding/hex"
 	"net"
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/rdpbroker/rdpbroker/broker/placement"
@@ -62,6 +65,30 @@ func (n *network) UnmarshalText(b []byte) error {
 	}
 	*n = network(p)
 	return nil
+}
+
+// tokenID is the ID of a routing token, as rdpbroker token prints it.
+type tokenID string
+
+func (t *tokenID) UnmarshalText(b []byte) error {
+	if raw, err := hex.DecodeString(string(b)); err != nil || len(raw) != 8 {
+		return &wordError{what: "is not the ID of a token", allowed: "16 hexadecimal digits, as rdpbroker token prints them"}
+	}
+	*t = tokenID(bytes.ToLower(b))
+	return nil
+}
+
+// instant is a moment, or the beginning of a day in UTC.
+type instant time.Time
+
+func (i *instant) UnmarshalText(b []byte) error {
+	for _, layout := range []string{time.RFC3339, time.DateOnly} {
+		if t, err := time.Parse(layout, string(b)); err == nil {
+			*i = instant(t.UTC())
+			return nil
+		}
+	}
+	return &wordError{what: "is not a time", allowed: "a day such as 2026-11-27, which begins in UTC, or a moment such as 2026-11-27T08:00:00Z"}
 }
 
 // parseAddr reads an address without a zone; IPv4 in IPv6 form becomes IPv4.

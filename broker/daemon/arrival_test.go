@@ -131,8 +131,8 @@ func TestACutNameOfTwo(t *testing.T) {
 	}
 }
 
-// token is the usual first packet with a routing token to this address.
-func token(t *testing.T, addr string) []byte {
+// toAddress is the usual first packet with a routing token to this address.
+func toAddress(t *testing.T, addr string) []byte {
 	t.Helper()
 	line := x224.AppendMSTSToken(nil, netip.MustParseAddrPort(addr))
 	return (&x224.Request{Token: line, Negotiation: &x224.Negotiation{Protocols: x224.ProtocolSSL}}).Append(nil)
@@ -147,7 +147,7 @@ func TestTokens(t *testing.T) {
 	s := o.open(t)
 
 	to := s.dial(t, "")
-	to.say(token(t, ts2.rdp)) // ts1 would be the first by name
+	to.say(toAddress(t, ts2.rdp)) // ts1 would be the first by name
 	to.connected()
 	to.alive(ts2)
 
@@ -169,7 +169,7 @@ func TestTokens(t *testing.T) {
 	} {
 		before := len(s.recorded(audit.Decided))
 		c := s.dial(t, "")
-		c.say(token(t, addr))
+		c.say(toAddress(t, addr))
 		c.connected()
 		d := s.recorded(audit.Decided)[before:]
 		if len(d) != 1 || d[0].Identity.Host != "" || d[0].Decision.Host == "" {
@@ -209,7 +209,7 @@ func TestTwoFarms(t *testing.T) {
 		c.alive(w)
 	}
 	c := s.dial(t, "")
-	c.say(token(t, ts2.rdp))
+	c.say(toAddress(t, ts2.rdp))
 	c.connected()
 	c.alive(ts1)
 
@@ -239,7 +239,7 @@ func TestATokenToAFullHost(t *testing.T) {
 	ts1, ts2 := startWindows(t, "ts1", full(9)), startWindows(t, "ts2", full(1), away("bob", time.Hour))
 	s := newOffice(t, ts1, ts2).open(t)
 	c := s.dial(t, "")
-	c.say(token(t, ts2.rdp))
+	c.say(toAddress(t, ts2.rdp))
 	c.connected()
 	c.alive(ts1)
 	if !ts2.has("bob") {

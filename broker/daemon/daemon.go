@@ -86,6 +86,10 @@ func New(cfg *config.Config, o Options) (*Daemon, error) {
 	d.metrics.Version(o.Version)
 	d.metrics.Watch(d.metricsState)
 
+	people, err := directory(cfg)
+	if err != nil {
+		return nil, err
+	}
 	made, err := drivers(cfg, nil, d.log)
 	if err != nil {
 		return nil, err
@@ -101,7 +105,7 @@ func New(cfg *config.Config, o Options) (*Daemon, error) {
 			return s.Dropped, s.Failed
 		})
 	}
-	d.resolver.Store(identity.NewResolver(directory(cfg), memory(cfg)))
+	d.resolver.Store(identity.NewResolver(people, memory(cfg)))
 	d.broker = broker.New(farms(cfg), broker.Deps{
 		Ledger:   new(ledger.Memory),
 		Evictor:  d.evictor,

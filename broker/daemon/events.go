@@ -36,6 +36,9 @@ func (d *Daemon) logRecord(r audit.Record) {
 	if a, ok := r.Identity.Account(); ok {
 		fields = append(fields, zap.Stringer("account", a))
 	}
+	if r.Identity.Token != "" {
+		fields = append(fields, zap.String("token", r.Identity.Token), zap.String("token_id", r.Identity.TokenID))
+	}
 	if r.Reservation != 0 {
 		fields = append(fields, zap.Uint64("reservation", r.Reservation))
 	}

@@ -34,6 +34,10 @@ func (d *Daemon) reload(next *config.Config) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	// Everything that can fail comes first.
+	people, err := directory(next)
+	if err != nil {
+		return err
+	}
 	made, err := drivers(next, d.drivers, d.log)
 	if err != nil {
 		return err
@@ -48,7 +52,7 @@ func (d *Daemon) reload(next *config.Config) error {
 	old := d.drivers
 	d.drivers = made
 	d.evictors.Store(&made)
-	d.resolver.Store(d.resolver.Load().WithDirectory(directory(next)))
+	d.resolver.Store(d.resolver.Load().WithDirectory(people))
 	d.broker.SetConfig(farms(next))
 	d.inventory.Apply(entries(next, made))
 	d.retry()

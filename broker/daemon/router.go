@@ -27,7 +27,10 @@ func (r router) Route(ctx context.Context, req rdpproxy.Request) (rdpproxy.Route
 	if err := d.awaitLook(ctx); err != nil {
 		return rdpproxy.Route{}, err
 	}
-	id := d.resolver.Load().Resolve(hint(req), d.inventory.Snapshot())
+	id := d.resolver.Load().Resolve(hint(req, farm, time.Now()), d.inventory.Snapshot())
+	if id.Token != "" && req.Unproven == "" { // else it is the same connection again
+		d.metrics.Token(farm, id.Token)
+	}
 	began := time.Now()
 	a, err := r.admit(ctx, farm, id, req.Unproven)
 	var refused *broker.RefusedError
@@ -66,15 +69,18 @@ func (r router) admit(ctx context.Context, farm string, id sessions.Identity, un
 	return r.d.broker.Admit(ctx, farm, id)
 }
 
-// hint is what the first packet says of the caller.
-func hint(req rdpproxy.Request) identity.Hint {
-	h := identity.Hint{Client: req.Client.Addr()}
+// hint is what a connection to a listener of farm says of its caller.
+func hint(req rdpproxy.Request, farm string, at time.Time) identity.Hint {
+	h := identity.Hint{Client: req.Client.Addr(), Farm: farm, At: at}
+	if b := req.Opening.Preconnection; b != nil {
+		h.Blob = b.Payload
+	}
 	r := req.Opening.Request
 	// Where the length does not fit, the text may be cut anywhere: it names nobody.
 	if r.LengthMismatch {
 		return h
 	}
-	h.Cookie = r.Cookie
+	h.Cookie, h.Token = r.Cookie, r.Token
 	if ap, ok := x224.ParseMSTSToken(r.Token); ok {
 		h.HostToken = ap
 	}

@@ -6,7 +6,6 @@ package identity
 
 import (
 	"net/netip"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/hashicorp/golang-lru/v2/expirable"
 
+	"github.com/rdpbroker/rdpbroker/broker/token"
 	"github.com/rdpbroker/rdpbroker/sessions"
 )
 
@@ -31,6 +31,15 @@ type Hint struct {
 	Cookie string
 	// HostToken is the address of an "msts=" routing token, invalid if there is none.
 	HostToken netip.AddrPort
+	// Token is the text of the routing token, raw and untrusted; nil if there is none.
+	Token []byte
+	// Blob is the text of the preconnection blob (pcb:s: in an .rdp file), raw and
+	// untrusted; "" if there is none. It may hold a name in full, or a token.
+	Blob string
+	// Farm is the farm of the listener, and At the time: tokens are good for one
+	// farm, and for a while.
+	Farm string
+	At   time.Time
 }
 
 // Directory is what the operator told of the people. It is immutable.
@@ -45,6 +54,10 @@ type Directory struct {
 	Clients map[netip.Addr]sessions.Account
 	// Trusted are networks of clients for which any confidence will do.
 	Trusted []netip.Prefix
+	// Tokens opens our own routing tokens; nil opens none.
+	Tokens *token.Ring
+	// Revoked are those of them that count no longer.
+	Revoked token.Revocations
 }
 
 // mapped is a with its domain in place of a UPN suffix that the operator has mapped.
@@ -136,9 +149,15 @@ func (r *Resolver) Resolve(h Hint, snap *sessions.Snapshot) sessions.Identity {
 
 	name := strings.TrimSpace(h.Cookie)
 	id.Said = printable(name)
-	// "@@B…" is a marshalled certificate reference (CredMarshalCredential), the
-	// first bytes of a hash: it names nobody.
-	if name != "" && !strings.HasPrefix(name, "@@") {
+	if r.byToken(&id, h, snap) {
+		return id
+	}
+	if full := r.inBlob(h, name); full != "" {
+		id.Said = printable(full)
+		r.byName(&id, full, false, snap)
+		return id
+	}
+	if named(name) {
 		// Even if the name is nobody's: the address must not speak for somebody else.
 		r.byName(&id, name, mayBeCut(h.Cookie), snap)
 		return id
@@ -146,6 +165,10 @@ func (r *Resolver) Resolve(h Hint, snap *sessions.Snapshot) sessions.Identity {
 	r.byAddress(&id, snap)
 	return id
 }
+
+// named reports whether cookie is a name. "@@B…" is a marshalled certificate
+// reference (CredMarshalCredential), the first bytes of a hash: it names nobody.
+func named(cookie string) bool { return cookie != "" && !strings.HasPrefix(cookie, "@@") }
 
 // mayBeCut reports whether cookie may be the beginning of a longer name: one of 9
 // bytes or characters. One that is no UTF-8 cannot be compared letter by letter,
@@ -166,9 +189,6 @@ func (r *Resolver) byName(id *sessions.Identity, name string, cut bool, snap *se
 	} else {
 		id.Accounts = known.named(r.parse(name))
 	}
-	slices.SortFunc(id.Accounts, func(a, b sessions.Account) int {
-		return strings.Compare(a.Folded().String(), b.Folded().String())
-	})
 	id.Known = len(id.Accounts) == 1
 	if len(id.Accounts) > 0 || cut {
 		return

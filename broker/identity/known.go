@@ -104,9 +104,17 @@ func (k knownAccounts) named(a sessions.Account) []sessions.Account {
 	// CONTOSO\bob). Rather than take its owner for a stranger, who could lose
 	// their own session to their own arrival, the user part alone then counts.
 	if len(exact) == 0 && strings.Contains(a.Domain, ".") {
-		return sameUser
+		return inOrder(sameUser)
 	}
-	return exact
+	return inOrder(exact)
+}
+
+// inOrder sorts accounts, so that the same question has the same answer.
+func inOrder(as []sessions.Account) []sessions.Account {
+	slices.SortFunc(as, func(a, b sessions.Account) int {
+		return strings.Compare(a.Folded().String(), b.Folded().String())
+	})
+	return as
 }
 
 // withPrefix are the accounts of which prefix may be the first bytes of one of
@@ -133,7 +141,7 @@ func (k knownAccounts) withPrefix(prefix string, meant []sessions.Account) []ses
 			out = append(out, a.Account)
 		}
 	}
-	return out
+	return inOrder(out)
 }
 
 // canBegin reports whether p can be the beginning of a, both folded.

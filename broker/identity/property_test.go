@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/rdpbroker/rdpbroker/broker/identity"
+	"github.com/rdpbroker/rdpbroker/broker/token"
 	"github.com/rdpbroker/rdpbroker/sessions"
 )
 
@@ -116,8 +117,11 @@ func FuzzResolve(f *testing.F) {
 		"hello", "a", "nmap", "masscan", `\`, `\\`, "@", "@@", `.\`, `.\Adminis`, "alice@", "a@b@c", `CONTOSO\`, "\x00\r\n\x1b[0m",
 		"J\xfcrgen", "Администр", "\xd0", "\xf0\x9f\x98", "\xff\xff\xff\xff\xff\xff\xff\xff\xff", "         ", strings.Repeat("ä", 200),
 	} {
-		f.Add(cookie, true)
+		f.Add(cookie, true, "")
+		f.Add("", false, cookie)
 	}
+	f.Add("Administr", false, `IT-HELP\Administrator`)
+	f.Add("", true, string(sealed(f, ringOf(f, 1), "alice", nil)))
 	snap := showing(`IT-HELP\Administrator`, "administrator", `CONTOSO\alice`, "jürgen", "администратор", "protected user")
 	dir := identity.Directory{
 		Users:       accounts(`CONTOSO\bob`, `FABRIKAMEAST\carol`),
@@ -125,9 +129,10 @@ func FuzzResolve(f *testing.F) {
 		UPNSuffixes: map[string]string{"mail.example": "CONTOSO"},
 		Clients:     map[netip.Addr]sessions.Account{client: sessions.ParseAccount(`CONTOSO\kiosk`)},
 	}
+	dir.Tokens = ringOf(f, 1)
 	r := identity.NewResolver(dir, identity.Memory{})
-	f.Fuzz(func(t *testing.T, cookie string, thin bool) {
-		h := identity.Hint{Cookie: cookie, Client: client}
+	f.Fuzz(func(t *testing.T, cookie string, thin bool, blob string) {
+		h := identity.Hint{Cookie: cookie, Client: client, Blob: blob, Farm: "office", At: now}
 		if !thin {
 			h.Client = client.Next()
 		}
@@ -160,6 +165,10 @@ func FuzzResolve(f *testing.F) {
 		case sessions.ConfidencePrefix:
 			if utf8.ValidString(cookie) && len(cookie) != identity.CutLength && utf8.RuneCountInString(cookie) != identity.CutLength {
 				t.Errorf("%q cannot have been cut", cookie)
+			}
+		case sessions.ConfidenceToken:
+			if len(id.Accounts) == 0 || id.Token != string(token.Valid) || id.TokenID == "" {
+				t.Errorf("a token %q with ID %q for %v", id.Token, id.TokenID, id.Accounts)
 			}
 		default:
 			t.Errorf("confidence %s from a cookie", id.Confidence)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rdpbroker/rdpbroker/broker/audit"
 	"github.com/rdpbroker/rdpbroker/broker/placement"
+	"github.com/rdpbroker/rdpbroker/broker/token"
 )
 
 const namespace = "rdpbroker"
@@ -28,6 +29,7 @@ type Metrics struct {
 	refused      *prometheus.CounterVec // kind
 	relayed      *prometheus.CounterVec // direction
 	dialFailures *prometheus.CounterVec // host
+	tokens       *prometheus.CounterVec // farm, verdict
 
 	admission  *prometheus.HistogramVec // farm
 	decisions  *prometheus.CounterVec   // farm, kind
@@ -64,6 +66,8 @@ func New(reg prometheus.Registerer) *Metrics {
 		refused:      auto.NewCounterVec(counter("refused_total", "Connections that were closed before a decision, by why: a limit, or what the client sent in place of RDP."), []string{"kind"}),
 		relayed:      auto.NewCounterVec(counter("relay_bytes_total", "Bytes passed on, counted as connections end."), []string{"direction"}),
 		dialFailures: auto.NewCounterVec(counter("dial_failures_total", "Connections to a host that failed."), []string{"host"}),
+
+		tokens: auto.NewCounterVec(counter("tokens_total", "Routing tokens that clients sent, by what became of them: valid, foreign (not one of ours), unknown-key, forged, expired, other-farm, revoked."), []string{"farm", "verdict"}),
 
 		admission: auto.NewHistogramVec(histogram("admission_seconds", "Time that the broker itself took from the client's request to a host, without waiting for a slot or a logoff.",
 			.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1), []string{"farm"}),
@@ -107,6 +111,9 @@ func (m *Metrics) Prepare(farms, hosts []string) {
 		}
 		for _, o := range []string{outcomeEvicted, outcomeRefused, outcomeStuck, outcomeFailed, outcomeShadow} {
 			m.evictions.WithLabelValues(farm, o)
+		}
+		for _, v := range token.Verdicts() {
+			m.tokens.WithLabelValues(farm, string(v))
 		}
 		m.left.WithLabelValues(farm)
 		m.confirmed.WithLabelValues(farm)
@@ -153,6 +160,9 @@ func (m *Metrics) decided(r audit.Record) {
 		m.evictions.WithLabelValues(r.Farm, outcomeShadow).Inc()
 	}
 }
+
+// Token counts a routing token by its verdict, one of token.Verdicts.
+func (m *Metrics) Token(farm, verdict string) { m.tokens.WithLabelValues(farm, verdict).Inc() }
 
 // Admitted counts an admission that took the broker itself d.
 func (m *Metrics) Admitted(farm string, d time.Duration) {

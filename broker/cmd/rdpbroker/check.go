@@ -1,9 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/spf13/cobra"
+
+	"github.com/rdpbroker/rdpbroker/broker/daemon"
 )
 
 func checkCommand() *cobra.Command {
@@ -26,6 +30,10 @@ Exit code 0: the broker would run on it (there may be warnings). 1: it would not
 		}
 		cfg, err := load(*file, c.ErrOrStderr())
 		if err != nil {
+			return err
+		}
+		// A key may be missing on this machine, which is a warning, but not damaged.
+		if _, err := daemon.TokenRing(cfg.Identity.Tokens); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
 			return err
 		}
 		hosts := 0
