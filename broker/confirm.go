@@ -15,7 +15,11 @@ import (
 func (b *Broker) confirm(now time.Time) {
 	for _, f := range b.farms {
 		for _, l := range f.inOrder() {
-			if l.res.Seen != nil || !isClosed(l.ready) || l.failed != nil {
+			if l.res.Seen != nil {
+				b.promiseAnew(l)
+				continue
+			}
+			if !isClosed(l.ready) || l.failed != nil {
 				continue
 			}
 			s, ok, sure := b.arrived(l)
@@ -39,6 +43,23 @@ func (b *Broker) confirm(now time.Time) {
 			}
 		}
 	}
+}
+
+// promiseAnew is for a logon whose session holds no slot any more, since it has ended
+// or does not count while it is disconnected. Whoever is still connected may log on
+// again, and so may those who join them: the slot is theirs as before. The caller
+// holds mu.
+func (b *Broker) promiseAnew(l *logon) {
+	h := b.snapshot.Host(l.host.Name)
+	if h == nil || h.Report == nil {
+		return
+	}
+	if s, there := b.snapshot.Find(*l.res.Seen); there && h.Counted(s) {
+		return
+	}
+	l.res.Baseline = append(l.res.Baseline, *l.res.Seen)
+	l.res.Seen, l.served = nil, true
+	_, _ = b.deps.Ledger.Update(context.Background(), l.res) // lost only with the reservation
 }
 
 // notNew keeps a session that has turned out to be one caller's from being taken

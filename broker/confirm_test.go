@@ -80,6 +80,34 @@ func TestAConfirmedReservationEndsWithoutConnections(t *testing.T) {
 	})
 }
 
+// A session ends while another connection of the same logon stays, and its user is
+// back on it at once: the slot was not given away in between.
+func TestASessionEndsBeforeItsConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, evicting(), newHost("ts1", 1))
+		first, second := w.connect(named("alice")).expect("ts1"), w.connect(named("alice")).expect("ts1")
+		w.mustLogon(t, "ts1", "alice")
+		w.read()
+		w.expectSeen(t, 1, 0)
+		bob := w.connect(named("bob")).expect("waiting")
+		w.logoff("ts1", "alice")
+		w.read()
+		first.close()
+		bob.expect("waiting")
+		back := w.connect(named("alice")).expect("ts1")
+		second.close()
+		w.mustLogon(t, "ts1", "alice")
+		w.read()
+		w.expectSeen(t, 1, 0)
+
+		// Once nobody is connected any more it is given away without delay.
+		w.logoff("ts1", "alice")
+		w.read()
+		back.close()
+		bob.expect("ts1")
+	})
+}
+
 func TestReconnectsAreConfirmedTakeoversNeedNot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, evicting(), newHost("ts1", 2).with("alice", time.Hour).with("bob", 0))

@@ -26,12 +26,16 @@ type logon struct {
 	// mixed: neither this caller nor another one on the same host gave a name, so
 	// that it cannot be told whose session is whose.
 	mixed bool
-	conns int
-	idle  *time.Timer // releases it some time after the last connection
+	// served: the caller had a session, which holds no slot any more. Nobody has joined
+	// since then, so that the reservation ends with the last connection.
+	served bool
+	conns  int
+	idle   *time.Timer // releases it some time after the last connection
 }
 
 func (l *logon) join() {
 	l.conns++
+	l.served = false
 	l.stopIdle()
 }
 
@@ -248,17 +252,18 @@ func (b *Broker) hostDown(name string, now time.Time) string {
 }
 
 // part takes one connection out of l, and releases l some time after the last
-// one: at once if the session has been seen, since then that session says it all.
+// one: at once if the session has been seen, since then that session says it all,
+// or has come and gone.
 // The caller holds mu.
 func (b *Broker) part(l *logon, now time.Time) {
 	l.conns--
 	if l.conns > 0 || b.closed || b.farm(l.res.Farm).logons[l.res.Key] != l {
 		return
 	}
-	if l.mixed && l.res.Seen == nil {
+	if l.mixed && l.res.Seen == nil && !l.served {
 		b.unmix(l)
 	}
-	if l.res.Seen != nil {
+	if l.res.Seen != nil || l.served {
 		b.drop(l)
 		return
 	}

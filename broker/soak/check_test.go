@@ -46,7 +46,7 @@ func (o *office) promisedOn(h *host, now time.Time) int {
 // well reports whether h has given the broker no trouble for a while.
 func (o *office) well(h *host, now time.Time) bool {
 	return now.After(h.sickUntil) && !h.draining && now.Sub(h.drained) > o.setup.lag && !h.unseen &&
-		!h.readable.IsZero() && now.Sub(h.readable) > o.setup.lag && now.Sub(h.undialled) > o.setup.lag
+		!h.readable.IsZero() && now.Sub(h.readable) > o.setup.lag && now.Sub(h.undialled) > dialPause+o.setup.lag
 }
 
 // check looks at everything once. It needs office.mu.

@@ -49,6 +49,9 @@ type promise struct {
 // somebody has logged on at the last moment of their promise.
 const beat = 16 * time.Second
 
+// dialPause is for how long the broker leaves a host alone that could not be dialled.
+const dialPause = 5 * time.Second
+
 // linger is for how long the broker keeps a promise without a connection.
 const linger = 15 * time.Second
 
@@ -219,7 +222,7 @@ func (o *office) checkOwn(r audit.Record) {
 	}
 	for _, h := range o.hosts {
 		id, s := h.of(me)
-		if s == nil || h.unseen || r.Time.Sub(h.undialled) <= 6*time.Second {
+		if s == nil || h.unseen || r.Time.Sub(h.undialled) <= dialPause+time.Second {
 			continue
 		}
 		st := o.observed.Host(h.name)
@@ -356,7 +359,7 @@ func (o *office) evictionEnded(r audit.Record, key string) {
 	}
 	if same {
 		s.tried = r.Time
-		s.lost = r.Event == audit.EvictionFailed && a.told
+		s.lost = s.lost || r.Event == audit.EvictionFailed && a.told
 	}
 	if r.Event == audit.EvictionFailed && !a.told {
 		o.unknown[t] = a
