@@ -186,12 +186,12 @@ func (b *Broker) tooMany(f *farm, id sessions.Identity, settings Farm) string {
 
 // view gathers what a decision for the caller with key may look at.
 func (b *Broker) view(f *farm, id sessions.Identity, key string, now time.Time) (placement.View, uint64, error) {
-	var unread []placement.Claim
+	claims := &placement.Claims{}
 	for _, l := range f.logons {
 		switch {
 		case now.Before(l.res.ExpiresAt):
 		case l.res.Key != key && b.mayHaveArrived(l, now):
-			unread = append(unread, l.res.Claim())
+			claims.Add(l.res.Claim())
 			b.deps.Refresh(l.host.Name)
 		default:
 			b.drop(l)
@@ -202,13 +202,13 @@ func (b *Broker) view(f *farm, id sessions.Identity, key string, now time.Time) 
 		return placement.View{}, 0, fmt.Errorf("reading the reservations: %w", err)
 	}
 	v := placement.View{
-		Snapshot: b.snapshot, Farm: f.name, Now: now, Leaving: b.leaving, Claims: unread,
+		Snapshot: b.snapshot, Farm: f.name, Now: now, Leaving: b.leaving, Claims: claims,
 		Unreachable: map[string]string{}, Untouchable: map[sessions.Ref]string{},
 		CannotEvict: map[string]string{}, EvictionsByHost: map[string]int{},
 	}
 	for _, r := range rs {
 		if r.Key != key {
-			v.Claims = append(v.Claims, r.Claim())
+			claims.Add(r.Claim())
 		}
 	}
 	for name := range b.unreachable {

@@ -1,23 +1,45 @@
 package sessions
 
 import (
+	"cmp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 )
 
-// foldUser is the form of a user name that the index is kept in: names that are
+// FoldUser is the form of a user name to find accounts by: names that are
 // equal without regard to case, or in lower case, have the same one. Others may
 // share it too, so what is found by it is compared once more (Account.Matches).
-// It returns s itself where nothing changes, and the sum of a cut is the cut of
-// the sum: a prefix of whole characters folds to a prefix.
-func foldUser(s string) string {
+// It returns s itself where nothing changes. A beginning of whole characters
+// folds to a beginning.
+func FoldUser(s string) string {
 	for i := 0; i < len(s); i++ {
 		if c := s[i]; c >= utf8.RuneSelf || 'A' <= c && c <= 'Z' {
 			return s[:i] + strings.Map(foldRune, s[i:])
 		}
 	}
 	return s
+}
+
+// compareFolded is strings.Compare(folded, FoldUser(s)). Where s is ASCII it
+// allocates nothing.
+func compareFolded(folded, s string) int {
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c >= utf8.RuneSelf {
+			return strings.Compare(folded[i:], FoldUser(s[i:]))
+		}
+		if i == len(folded) {
+			return -1
+		}
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if folded[i] != c {
+			return cmp.Compare(folded[i], c)
+		}
+	}
+	return cmp.Compare(len(folded), len(s))
 }
 
 // foldRune is the lowest of the characters that c is equal to without regard to

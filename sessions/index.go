@@ -1,8 +1,10 @@
 package sessions
 
 import (
+	"cmp"
 	"maps"
 	"slices"
+	"sort"
 	"strings"
 )
 
@@ -42,16 +44,15 @@ const (
 	orders
 )
 
-// compare orders host a before b: below zero if a comes first. free is how many
-// slots a host has that no session holds.
+// compare orders host a before b: below zero if a comes first.
 func (o Order) compare(a, b *HostState, countedA, countedB int) int {
 	switch o {
 	case ByShare:
-		return countedA*b.Host.Share() - countedB*a.Host.Share()
+		return cmp.Compare(countedA*b.Host.Share(), countedB*a.Host.Share())
 	case ByFree:
-		return (a.Limit() - countedA) - (b.Limit() - countedB)
+		return cmp.Compare(a.Limit()-countedA, b.Limit()-countedB)
 	}
-	return countedA - countedB
+	return cmp.Compare(countedA, countedB)
 }
 
 func newHostIndex(h *HostState) hostIndex {
@@ -136,7 +137,7 @@ func (x *index) with(before, hosts []HostState, i int) *index {
 
 // userEntry says that an account has a session on the host at that position.
 type userEntry struct {
-	key     string // foldUser of the account's user
+	key     string // FoldUser of the account's user
 	host    int
 	account Account // as the host writes it
 }
@@ -162,7 +163,7 @@ func appendUsers(es []userEntry, host int, r *Report) []userEntry {
 	first := len(es)
 	for i := range r.Sessions {
 		if s := &r.Sessions[i]; s.HasUser() {
-			es = append(es, userEntry{foldUser(s.Account.User), host, s.Account})
+			es = append(es, userEntry{FoldUser(s.Account.User), host, s.Account})
 		}
 	}
 	slices.SortFunc(es[first:], userEntry.compare)
@@ -250,14 +251,15 @@ func (u *userIndex) remove(e userEntry) {
 	u.pieces[n] = slices.Concat(u.pieces[n][:at], u.pieces[n][at+1:])
 }
 
-// from calls yield with the entries whose key begins with prefix or comes after
-// all such, in order, until it returns false.
-func (u userIndex) from(prefix string, yield func(*userEntry) bool) {
-	if len(u.pieces) == 0 {
-		return
+// from calls yield with the entries whose key is FoldUser(user) or comes after it,
+// in order, until it returns false.
+func (u userIndex) from(user string, yield func(*userEntry) bool) {
+	n := sort.Search(len(u.pieces), func(n int) bool { return compareFolded(u.pieces[n][0].key, user) >= 0 })
+	n = max(0, n-1) // the piece before may end with such entries
+	at := 0
+	if n < len(u.pieces) {
+		at = sort.Search(len(u.pieces[n]), func(i int) bool { return compareFolded(u.pieces[n][i].key, user) >= 0 })
 	}
-	n := u.piece(userEntry{key: prefix, host: -1})
-	at, _ := slices.BinarySearchFunc(u.pieces[n], userEntry{key: prefix, host: -1}, userEntry.compare)
 	for ; n < len(u.pieces); n, at = n+1, 0 {
 		for i := at; i < len(u.pieces[n]); i++ {
 			if !yield(&u.pieces[n][i]) {

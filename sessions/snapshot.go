@@ -188,9 +188,9 @@ func (s *Snapshot) Free(farm string, o Order) []int {
 // AppendHostsOf appends to buf the positions in Hosts where somebody has a session
 // who may be a (Account.Matches), in order.
 func (s *Snapshot) AppendHostsOf(buf []int, a Account) []int {
-	key, first := foldUser(a.User), len(buf)
-	s.index().users.from(key, func(e *userEntry) bool {
-		if e.key != key {
+	first := len(buf)
+	s.index().users.from(a.User, func(e *userEntry) bool {
+		if compareFolded(e.key, a.User) != 0 {
 			return false
 		}
 		if (len(buf) == first || buf[len(buf)-1] != e.host) && e.account.Matches(a) {
@@ -205,7 +205,7 @@ func (s *Snapshot) AppendHostsOf(buf []int, a Account) []int {
 // regard to case, until it returns false. Those of one user follow one another;
 // an account may come twice.
 func (s *Snapshot) UsersFrom(prefix string, yield func(Account) bool) {
-	prefix = foldUser(prefix)
+	prefix = FoldUser(prefix)
 	s.index().users.from(prefix, func(e *userEntry) bool {
 		return strings.HasPrefix(e.key, prefix) && yield(e.account)
 	})

@@ -101,9 +101,9 @@ type Session struct {
 
 // hosts is what /api/v1/hosts tells of s.
 func (s *Status) hosts() Hosts {
-	view := placement.View{Snapshot: s.Snapshot, Now: s.Now}
+	view := placement.View{Snapshot: s.Snapshot, Now: s.Now, Claims: &placement.Claims{}}
 	for i := range s.Reservations {
-		view.Claims = append(view.Claims, s.Reservations[i].claim())
+		view.Claims.Add(s.Reservations[i].claim())
 	}
 	// Lists are never null in JSON.
 	out := Hosts{Now: s.Now, Hosts: []Host{}, Reservations: append([]Reservation{}, s.Reservations...), Waiting: append([]Waiting{}, s.Waiting...)}

@@ -15,6 +15,7 @@ import (
 	"github.com/rdpbroker/rdpbroker/broker/config"
 	"github.com/rdpbroker/rdpbroker/broker/identity"
 	"github.com/rdpbroker/rdpbroker/broker/metrics"
+	"github.com/rdpbroker/rdpbroker/broker/placement"
 )
 
 // endpoint is one address at which the broker answers HTTP.
@@ -126,13 +127,13 @@ func (d *Daemon) config() *config.Config {
 
 // metricsState is how things stand, for a scrape.
 func (d *Daemon) metricsState() metrics.State {
-	s := metrics.State{Now: time.Now(), Snapshot: d.Snapshot(), Waiting: map[string]int{}}
+	s := metrics.State{Now: time.Now(), Snapshot: d.Snapshot(), Waiting: map[string]int{}, Claims: &placement.Claims{}}
 	for _, f := range d.config().Farms {
 		s.Waiting[f.Name] = 0
 	}
 	st := d.broker.Status()
 	for _, r := range st.Reservations {
-		s.Claims = append(s.Claims, r.Claim())
+		s.Claims.Add(r.Claim())
 	}
 	for _, w := range st.Waiting {
 		s.Waiting[w.Farm]++

@@ -112,12 +112,12 @@ func farmState() State {
 				Report: &sessions.Report{ReadAt: now.Add(-10 * time.Minute), Limit: 7},
 			},
 		}),
-		Claims: []placement.Claim{
+		Claims: placement.NewClaims([]placement.Claim{
 			{Host: "ts1"},
 			{Host: "ts1", Confirmed: true}, // its session holds the slot
 			{Host: "ts1", Own: &sessions.Ref{Host: "ts1", ID: 2}},    // and so does this one
 			{Host: "ts1", Victim: &sessions.Ref{Host: "ts1", ID: 2}}, // the victim's slot is counted with it
-		},
+		}...),
 		Waiting: map[string]int{"office": 3, "linux": 0},
 	}
 }

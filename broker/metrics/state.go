@@ -15,7 +15,7 @@ type State struct {
 	Now      time.Time
 	Snapshot *sessions.Snapshot
 	// Claims are the live reservations of all farms.
-	Claims []placement.Claim
+	Claims *placement.Claims
 	// Waiting are, by farm, the callers without a slot. A farm where nobody waits
 	// should be there with 0.
 	Waiting map[string]int

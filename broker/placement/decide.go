@@ -6,6 +6,7 @@ package placement
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/rdpbroker/rdpbroker/sessions"
 )
@@ -21,25 +22,56 @@ func Decide(v View, id sessions.Identity, p Policy) Decision {
 	if v.Snapshot == nil { // nothing has been read yet
 		v.Snapshot = sessions.NewSnapshot(nil)
 	}
-	d := &decider{view: v, id: id, policy: p}
-	d.survey()
-	if len(d.hosts) == 0 {
+	// Room for the common case on the stack, so that it need not be allocated.
+	var own [4]int
+	var few [4]hostView
+	var out outcome
+	d := decider{view: &v, id: &id, policy: &p, out: &out}
+	if v.Snapshot.FarmSize(v.Farm) == 0 {
 		return d.done(Decision{Kind: Refuse, Reason: fmt.Sprintf("farm %q has no host", v.Farm)})
 	}
-	for _, step := range []func() (Decision, bool){d.tokenHost, d.ownSession, d.freeSlot, d.makeRoom} {
-		if dec, ok := step(); ok {
-			return d.done(dec)
-		}
+	d.own = d.findOwn(own[:0])
+	if v.Brief { // no other host matters to the first steps
+		d.hosts = d.surveyOwn(few[:0])
+	} else {
+		d.hosts = d.survey()
 	}
-	return d.done(Decision{Kind: WaitForSlot, Would: d.would, Reason: d.whyWait})
+	if dec, ok := d.tokenHost(); ok {
+		return d.done(dec)
+	}
+	if dec, ok := d.ownSession(); ok {
+		return d.done(dec)
+	}
+	if v.Brief {
+		if dec, ok := d.firstFree(); ok {
+			return dec
+		}
+		d.hosts = d.survey()
+	} else if dec, ok := d.freeSlot(); ok {
+		return d.done(dec)
+	}
+	if dec, ok := d.makeRoom(); ok {
+		return d.done(dec)
+	}
+	return d.done(Decision{Kind: WaitForSlot, Would: out.would, Reason: out.whyWait})
 }
 
-// decider is one decision in the making.
+// decider is one decision in the making. What is only looked at stands behind
+// pointers, what leaves is kept apart, and the slices are set by Decide alone: so
+// the compiler sees that they can stay on the stack.
 type decider struct {
-	view       View
-	id         sessions.Identity
-	policy     Policy
-	hosts      []hostView // of the farm, by name
+	view   *View
+	id     *sessions.Identity
+	policy *Policy
+	// own are the positions of the hosts, of whatever farm, on which the caller has a
+	// session, if it is known who they are.
+	own   []int
+	hosts []hostView // of the farm, by name
+	out   *outcome
+}
+
+// outcome is what leaves a decision.
+type outcome struct {
 	candidates []Candidate
 	would      *Victim
 	whyWait    string
@@ -48,6 +80,7 @@ type decider struct {
 // hostView is a host of the farm with what the decision needs to know of it.
 type hostView struct {
 	*sessions.HostState
+	at    int // in Snapshot.Hosts
 	limit int
 	used  int
 	// closed is why the host takes no caller at all, "" if it does.
@@ -58,24 +91,62 @@ type hostView struct {
 
 func (h *hostView) free() int { return h.limit - h.used }
 
-// survey looks once at every host of the farm.
-func (d *decider) survey() {
-	for i := range d.view.Snapshot.Hosts {
-		hs := &d.view.Snapshot.Hosts[i]
-		if hs.Host.Farm != d.view.Farm {
-			continue
-		}
-		h := hostView{HostState: hs, limit: hs.Limit(), used: Used(d.view, hs)}
-		h.closed, h.noNew = d.availability(hs, h.limit)
-		if h.noNew == "" && d.ownLeaving(&h) {
-			h.noNew = "the caller's own session there is being logged off"
-		}
-		d.hosts = append(d.hosts, h)
+// findOwn appends to buf where the caller has sessions.
+func (d *decider) findOwn(buf []int) []int {
+	me, ok := d.id.Account()
+	if !ok {
+		return buf
 	}
+	return d.view.Snapshot.AppendHostsOf(buf, me)
+}
+
+// survey looks once at every host of the farm.
+func (d *decider) survey() []hostView {
+	hosts := make([]hostView, 0, d.view.Snapshot.FarmSize(d.view.Farm))
+	for i := range d.view.Snapshot.Hosts {
+		if d.inFarm(i) {
+			hosts = append(hosts, d.look(i))
+		}
+	}
+	return hosts
+}
+
+// surveyOwn looks only at the hosts of the farm on which the caller has a session,
+// and at the one that a token names.
+func (d *decider) surveyOwn(buf []hostView) []hostView {
+	named := -1
+	if d.id.Host != "" {
+		named = d.view.Snapshot.Position(d.id.Host)
+	}
+	if named >= 0 && d.inFarm(named) && !slices.Contains(d.own, named) {
+		buf = append(buf, d.look(named))
+	}
+	for _, i := range d.own {
+		if d.inFarm(i) {
+			buf = append(buf, d.look(i))
+		}
+	}
+	slices.SortFunc(buf, func(a, b hostView) int { return a.at - b.at })
+	return buf
+}
+
+func (d *decider) inFarm(i int) bool { return d.view.Snapshot.Hosts[i].Host.Farm == d.view.Farm }
+
+// look is what the decision needs to know of Hosts[i].
+func (d *decider) look(i int) hostView {
+	hs := &d.view.Snapshot.Hosts[i]
+	h := hostView{HostState: hs, at: i, limit: hs.Limit(), used: d.view.Snapshot.Counted(i) + claimed(d.view, hs)}
+	h.closed, h.noNew = d.availability(hs, h.limit)
+	if h.noNew == "" && d.ownLeaving(&h) {
+		h.noNew = "the caller's own session there is being logged off"
+	}
+	return h
 }
 
 func (d *decider) availability(hs *sessions.HostState, limit int) (closed, noNew string) {
 	switch {
+	case d.view.Unreachable[hs.Host.Name] != "" && d.view.Brief:
+		return "cannot be reached", "cannot be reached"
 	case d.view.Unreachable[hs.Host.Name] != "":
 		closed = "cannot be reached: " + d.view.Unreachable[hs.Host.Name]
 		return closed, closed
@@ -83,6 +154,8 @@ func (d *decider) availability(hs *sessions.HostState, limit int) (closed, noNew
 		return "", "never read: " + hs.Problem
 	case hs.Report == nil:
 		return "", "not read yet"
+	case !hs.Fresh(d.view.Now) && d.view.Brief:
+		return "", "its reading is old"
 	case !hs.Fresh(d.view.Now):
 		why := fmt.Sprintf("its reading is %s old", short(d.view.Now.Sub(hs.Report.ReadAt)))
 		if hs.Problem != "" {
@@ -101,7 +174,7 @@ func (d *decider) availability(hs *sessions.HostState, limit int) (closed, noNew
 // counts (a session on its way out counts until it is gone), and by claims whose
 // session the reading does not show yet. It errs towards too many.
 func Used(v View, h *sessions.HostState) int {
-	n := 0
+	n := claimed(&v, h)
 	if h.Report != nil {
 		for _, s := range h.Report.Sessions {
 			if h.Counted(s) {
@@ -109,8 +182,13 @@ func Used(v View, h *sessions.HostState) int {
 			}
 		}
 	}
-	for _, c := range v.Claims {
-		if c.Host == h.Host.Name && !c.Confirmed && claimHolds(v, h, c) {
+	return n
+}
+
+// claimed is the number of slots of h that are held by claims alone.
+func claimed(v *View, h *sessions.HostState) (n int) {
+	for _, c := range v.Claims.onHost(h.Host.Name) {
+		if claimHolds(v, h, &c) {
 			n++
 		}
 	}
@@ -118,7 +196,7 @@ func Used(v View, h *sessions.HostState) int {
 }
 
 // claimHolds reports whether c needs a slot beside the sessions in the reading.
-func claimHolds(v View, h *sessions.HostState, c Claim) bool {
+func claimHolds(v *View, h *sessions.HostState, c *Claim) bool {
 	if c.Own != nil {
 		// The way back to one's own session takes no further slot, unless the
 		// session held none while it was disconnected, or it is gone.
@@ -135,7 +213,7 @@ func claimHolds(v View, h *sessions.HostState, c Claim) bool {
 }
 
 func (d *decider) done(dec Decision) Decision {
-	dec.Candidates = d.candidates
+	dec.Candidates = d.out.candidates
 	return dec
 }
 
@@ -147,12 +225,12 @@ func (d *decider) note(host string, s *sessions.Session, as, why string) {
 	if s != nil {
 		c.Session, c.Account = s.ID, s.Account.String()
 	}
-	d.candidates = append(d.candidates, c)
+	d.out.candidates = append(d.out.candidates, c)
 }
 
 func (d *decider) choose(host string, s *sessions.Session, as, why string) {
 	d.note(host, s, as, why)
-	if n := len(d.candidates); n > 0 {
-		d.candidates[n-1].Chosen = true
+	if n := len(d.out.candidates); n > 0 {
+		d.out.candidates[n-1].Chosen = true
 	}
 }

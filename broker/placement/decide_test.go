@@ -222,12 +222,12 @@ func TestUsed(t *testing.T) {
 		{"in the place of a victim that is gone", placement.Claim{Host: "a", Victim: &gone}, 1, 1},
 	} {
 		v := view(counts)
-		v.Claims = []placement.Claim{c.claim}
+		v.Claims = placement.NewClaims(c.claim)
 		if got := placement.Used(v, v.Snapshot.Host("a")); got != 3+c.counts {
 			t.Errorf("%s: %d in use where disconnected sessions count, want %d", c.name, got, 3+c.counts)
 		}
 		v = view(not)
-		v.Claims = []placement.Claim{c.claim}
+		v.Claims = placement.NewClaims(c.claim)
 		if got := placement.Used(v, v.Snapshot.Host("a")); got != 1+c.nots {
 			t.Errorf("%s: %d in use where they do not, want %d", c.name, got, 1+c.nots)
 		}

@@ -58,7 +58,7 @@ type Decision struct {
 	Kind Kind `json:"kind"`
 	// Host is where the caller goes; "" when waiting or refused.
 	Host string `json:"host,omitempty"`
-	// Own is the caller's own session, for Reconnect and TakeOver.
+	// Own is the caller's own session, for Reconnect and TakeOver. Read only.
 	Own *sessions.Ref `json:"own,omitempty"`
 	// Victim is the session to log off first, for MakeRoom.
 	Victim *Victim `json:"victim,omitempty"`
@@ -89,20 +89,6 @@ type Candidate struct {
 	Why string `json:"why"`
 }
 
-// Claim is a reservation as a decision sees it.
-type Claim struct {
-	// Account is who it was made for; zero if that is not known.
-	Account sessions.Account
-	Host    string
-	// Own is the session that the caller goes back to, nil for a new one.
-	Own *sessions.Ref
-	// Victim is the session that is logged off for it, nil if none.
-	Victim *sessions.Ref
-	// Confirmed: the inventory has seen the caller's session, which from then on
-	// holds the slot itself.
-	Confirmed bool
-}
-
 // View is everything that a decision may look at. It is immutable.
 type View struct {
 	Snapshot *sessions.Snapshot
@@ -110,8 +96,10 @@ type View struct {
 	// Now is the broker's clock.
 	Now time.Time
 	// Claims are the farm's live reservations, those of the caller left out.
-	Claims []Claim
-	// Brief leaves Decision.Candidates out, which most of the time goes into.
+	Claims *Claims
+	// Brief asks for the same decision in few words: Decision.Candidates is left out,
+	// and Reason does not go into particulars. One's own session and a free slot are
+	// then found without looking at every host.
 	Brief bool
 	// Unreachable are hosts that could not be dialled lately, and why.
 	Unreachable map[string]string

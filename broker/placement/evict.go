@@ -12,12 +12,12 @@ import (
 // caller may have somebody logged off. When in doubt there is no victim.
 func (d *decider) makeRoom() (Decision, bool) {
 	if why := d.mayNotEvict(); why != "" {
-		d.whyWait = "no slot is free, and nobody is logged off for this caller: " + why
+		d.out.whyWait = "no slot is free, and nobody is logged off for this caller: " + why
 		return Decision{}, false
 	}
 	best, bestHost := d.stalest()
 	if best == nil {
-		d.whyWait = "no slot is free, and no session may be logged off"
+		d.out.whyWait = "no slot is free, and no session may be logged off"
 		return Decision{}, false
 	}
 	who := fmt.Sprintf("%s (session %d on %s, disconnected for %s)",
@@ -27,8 +27,8 @@ func (d *decider) makeRoom() (Decision, bool) {
 		who += ", once the host has accepted the caller's password"
 	}
 	if d.policy.Eviction.Mode != Evict {
-		d.would = best
-		d.whyWait = "no slot is free; shadow mode would have logged off " + who
+		d.out.would = best
+		d.out.whyWait = "no slot is free; shadow mode would have logged off " + who
 		return Decision{}, false
 	}
 	d.markChosen(bestHost.Host.Name, best.Session.ID)
@@ -153,17 +153,15 @@ func (d *decider) spared(h *hostView, s sessions.Session) (since time.Duration, 
 	if d.pinned(s.Account, h.Host.Name) {
 		return 0, "pinned to this host"
 	}
-	if d.leaving(h, s) {
+	if d.leaving(sessions.RefOf(h.Host.Name, s)) {
 		return 0, "already being logged off"
 	}
 	ref := sessions.RefOf(h.Host.Name, s)
 	if why := d.view.Untouchable[ref]; why != "" {
 		return 0, why
 	}
-	for _, c := range d.view.Claims {
-		if c.Own != nil && *c.Own == ref || !c.Confirmed && c.Account.Matches(s.Account) {
-			return 0, "its user is on the way back"
-		}
+	if d.view.Claims.awaits(ref, &s) {
+		return 0, "its user is on the way back"
 	}
 	since, ok := h.Report.DisconnectedFor(s, d.view.Now)
 	if !ok {
@@ -185,8 +183,8 @@ func (d *decider) pinned(a sessions.Account, host string) bool {
 }
 
 func (d *decider) markChosen(host string, id int) {
-	for i := range d.candidates {
-		c := &d.candidates[i]
+	for i := range d.out.candidates {
+		c := &d.out.candidates[i]
 		if c.As == "victim" && c.Host == host && c.Session == id {
 			c.Chosen = true
 		}

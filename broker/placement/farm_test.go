@@ -17,14 +17,15 @@ import (
 // situation is everything that a decision depends on.
 type situation struct {
 	hosts  []sessions.HostState
-	view   placement.View // without Snapshot
+	view   placement.View // without Snapshot and Claims
+	claims []placement.Claim
 	id     sessions.Identity
 	policy placement.Policy
 }
 
 func (s situation) decide() placement.Decision {
 	v := s.view
-	v.Snapshot = sessions.NewSnapshot(s.hosts)
+	v.Snapshot, v.Claims = sessions.NewSnapshot(s.hosts), placement.NewClaims(s.claims...)
 	return placement.Decide(v, s.id, s.policy)
 }
 
@@ -140,7 +141,7 @@ func someSituation(t *rapid.T) situation {
 			r := ref.Draw(t, "claim victim")
 			c.Victim, c.Host = &r, r.Host
 		}
-		s.view.Claims = append(s.view.Claims, c)
+		s.claims = append(s.claims, c)
 	}
 	if chance(t, 4, "unreachable") {
 		s.view.Unreachable = map[string]string{hostName.Draw(t, "host"): "timeout"}
@@ -227,7 +228,7 @@ func somePolicy(t *rapid.T) placement.Policy {
 }
 
 func (s situation) String() string {
-	out := fmt.Sprintf("identity %+v\npolicy %+v\nclaims %+v unreachable %v cannot evict %v leaving %v untouchable %v unproven %q\n", s.id, s.policy, s.view.Claims, s.view.Unreachable, s.view.CannotEvict, s.view.Leaving, s.view.Untouchable, s.view.Unproven)
+	out := fmt.Sprintf("identity %+v\npolicy %+v\nclaims %+v unreachable %v cannot evict %v leaving %v untouchable %v unproven %q\n", s.id, s.policy, s.claims, s.view.Unreachable, s.view.CannotEvict, s.view.Leaving, s.view.Untouchable, s.view.Unproven)
 	for _, h := range s.hosts {
 		out += fmt.Sprintf("host %+v problem %q\n", h.Host, h.Problem)
 		if h.Report != nil {

@@ -90,7 +90,7 @@ func (s situation) used(h *sessions.HostState) int {
 			n++
 		}
 	}
-	for _, c := range s.view.Claims {
+	for _, c := range s.claims {
 		if c.Host != h.Host.Name || c.Confirmed {
 			continue
 		}
@@ -109,7 +109,7 @@ func (s situation) used(h *sessions.HostState) int {
 }
 
 func (s situation) isLeaving(ref sessions.Ref) bool {
-	return s.view.Leaving[ref] || slices.ContainsFunc(s.view.Claims, func(c placement.Claim) bool { return c.Victim != nil && *c.Victim == ref })
+	return s.view.Leaving[ref] || slices.ContainsFunc(s.claims, func(c placement.Claim) bool { return c.Victim != nil && *c.Victim == ref })
 }
 
 func sameUser(a, b sessions.Account) bool {
@@ -250,7 +250,7 @@ func (s situation) victims() (all []victim) {
 			case s.id.Confidence <= sessions.ConfidenceAddress && !s.id.Trusted && !x.ClientAddr.IsValid(): // anybody's, from anywhere
 			case s.protected(x), s.view.Untouchable[ref] != "", s.isLeaving(ref):
 			case slices.ContainsFunc(s.policy.Pins, func(p placement.Pin) bool { return p.Host == h.Host.Name && sameUser(p.Account, x.Account) }):
-			case slices.ContainsFunc(s.view.Claims, func(c placement.Claim) bool {
+			case slices.ContainsFunc(s.claims, func(c placement.Claim) bool {
 				return c.Own != nil && *c.Own == ref || !c.Confirmed && sameUser(c.Account, x.Account)
 			}):
 			case x.DisconnectedAt.IsZero(), age < 0, age < s.policy.Eviction.MinDisconnected:

@@ -178,7 +178,7 @@ func TestDecideIsDeterministic(t *testing.T) {
 		}
 		s.view.Brief = false
 		s.hosts = rapid.Permutation(s.hosts).Draw(t, "hosts in another order")
-		s.view.Claims = rapid.Permutation(s.view.Claims).Draw(t, "claims in another order")
+		s.claims = rapid.Permutation(s.claims).Draw(t, "claims in another order")
 		if got := s.decide(); !reflect.DeepEqual(got, want) {
 			t.Fatalf("%+v\nin another order %+v\n%s", want, got, s)
 		}
@@ -269,11 +269,11 @@ func TestAVictimMakesExactlyOneSlot(t *testing.T) {
 			ref := d.Victim.Ref()
 			c.Victim = &ref
 		}
-		s.view.Claims = append(s.view.Claims, c)
+		s.claims = append(s.claims, c)
 		h := s.host(d.Host)
 		inUse := func() int {
 			v := s.view
-			v.Snapshot = sessions.NewSnapshot(s.hosts)
+			v.Snapshot, v.Claims = sessions.NewSnapshot(s.hosts), placement.NewClaims(s.claims...)
 			return placement.Used(v, v.Snapshot.Host(d.Host))
 		}
 		if before := inUse(); before > limitOf(h) || before != s.used(h) {
@@ -337,7 +337,7 @@ func TestDecideNeverPanics(t *testing.T) {
 		if d := placement.Decide(v, s.id, s.policy); d.Kind != placement.Refuse {
 			t.Fatalf("without a snapshot: %+v", d)
 		}
-		// One that was not made by NewSnapshot cannot find sessions; still no panic.
+		// One that was not made by NewSnapshot need not be sorted; still no panic.
 		v.Snapshot = &sessions.Snapshot{Hosts: s.hosts}
 		placement.Decide(v, s.id, s.policy)
 	})

@@ -24,10 +24,10 @@ func (d *decider) tokenHost() (Decision, bool) {
 			d.note(h.Host.Name, nil, "slot", "named by the token, but "+h.closed)
 			return Decision{}, false
 		}
-		if s := d.bestOwn(h); s != nil && !d.keptOut(h, *s) {
-			return d.back(h, *s, "the token names this host, and the caller has a session there"), true
+		if n, s := d.bestOwn(h); s != nil && !d.keptOut(h, *s) {
+			return d.back(h, n, "the token names this host, and the caller has a session there"), true
 		}
-		if h.noNew != "" || h.free() <= 0 {
+		if !d.takesNew(h) {
 			d.note(h.Host.Name, nil, "slot", "named by the token, but "+d.whyNoSlot(h))
 			return Decision{}, false
 		}
@@ -47,10 +47,11 @@ func (d *decider) ownSession() (Decision, bool) {
 		return Decision{}, false
 	}
 	var best *sessions.Session
+	var bestAt int
 	var bestHost, full *hostView
 	for i := range d.hosts {
 		h := &d.hosts[i]
-		s := d.bestOwn(h)
+		n, s := d.bestOwn(h)
 		if s == nil {
 			continue
 		}
@@ -59,7 +60,9 @@ func (d *decider) ownSession() (Decision, bool) {
 			continue
 		}
 		if d.keptOut(h, *s) {
-			d.note(h.Host.Name, s, "own", slots(h)+", and a disconnected session holds none")
+			if !d.view.Brief {
+				d.note(h.Host.Name, s, "own", slots(h)+", and a disconnected session holds none")
+			}
 			full = h
 			continue
 		}
@@ -67,7 +70,7 @@ func (d *decider) ownSession() (Decision, bool) {
 			if best != nil {
 				d.note(bestHost.Host.Name, best, "own", "another own session is preferred")
 			}
-			best, bestHost = s, h
+			best, bestAt, bestHost = s, n, h
 			continue
 		}
 		d.note(h.Host.Name, s, "own", "another own session is preferred")
@@ -81,7 +84,7 @@ func (d *decider) ownSession() (Decision, bool) {
 	if best == nil {
 		return Decision{}, false
 	}
-	return d.back(bestHost, *best, "the caller's own session"), true
+	return d.back(bestHost, bestAt, "the caller's own session"), true
 }
 
 // keptOut reports whether h would turn the owner of s away: where disconnected
@@ -90,56 +93,53 @@ func (d *decider) keptOut(h *hostView, s sessions.Session) bool {
 	return s.State == sessions.StateDisconnected && !h.Counted(s) && h.limit > 0 && h.free() <= 0 && h.Fresh(d.view.Now)
 }
 
-func (d *decider) back(h *hostView, s sessions.Session, why string) Decision {
-	kind, reason := Reconnect, fmt.Sprintf("%s: session %d on %s, %s", why, s.ID, h.Host.Name, stateForPeople(h, s, d.view.Now))
+// back is the decision for session n of h.
+func (d *decider) back(h *hostView, n int, why string) Decision {
+	s := &h.Report.Sessions[n]
+	dec := Decision{Kind: Reconnect, Host: h.Host.Name, Own: d.view.Snapshot.Ref(h.at, n), Reason: why}
 	if s.State != sessions.StateDisconnected {
-		kind = TakeOver
+		dec.Kind = TakeOver
 	}
-	d.choose(h.Host.Name, &s, "own", why)
-	ref := sessions.RefOf(h.Host.Name, s)
-	return Decision{Kind: kind, Host: h.Host.Name, Own: &ref, Reason: reason}
+	if !d.view.Brief {
+		d.choose(h.Host.Name, s, "own", why)
+		dec.Reason = fmt.Sprintf("%s: session %d on %s, %s", why, s.ID, h.Host.Name, stateForPeople(h, *s, d.view.Now))
+	}
+	return dec
 }
 
-// bestOwn is the caller's own session on h that is worth going back to, or nil.
-// A session that is being logged off is not: it would end under its user.
-func (d *decider) bestOwn(h *hostView) *sessions.Session {
-	me, ok := d.id.Account()
-	if !ok || h.Report == nil {
-		return nil
+// bestOwn is the caller's own session on h that is worth going back to, and its
+// place in the reading; nil if there is none. One that is being logged off is not:
+// it would end under its user.
+func (d *decider) bestOwn(h *hostView) (at int, best *sessions.Session) {
+	if !slices.Contains(d.own, h.at) {
+		return 0, nil
 	}
-	var best *sessions.Session
+	me, _ := d.id.Account()
 	for i := range h.Report.Sessions {
 		s := &h.Report.Sessions[i]
-		if !s.HasUser() || !s.Account.Matches(me) {
+		if !s.Account.Matches(me) || !s.HasUser() {
 			continue
 		}
 		switch {
-		case d.leaving(h, *s):
+		case d.leaving(*d.view.Snapshot.Ref(h.at, i)):
 			d.note(h.Host.Name, s, "own", "it is being logged off")
 		case s.State == sessions.StateDisconnected, s.State == sessions.StateActive && d.policy.TakeOverActive:
 			if best == nil || d.preferOwn(h, *s, h, *best) {
-				best = s
+				at, best = i, s
 			}
 		case s.State == sessions.StateActive:
 			d.note(h.Host.Name, s, "own", "active, and take_over_active is off")
 		default:
-			d.note(h.Host.Name, s, "own", "its state is "+s.State.String())
+			if !d.view.Brief {
+				d.note(h.Host.Name, s, "own", "its state is "+s.State.String())
+			}
 		}
 	}
-	return best
+	return at, best
 }
 
-func (d *decider) leaving(h *hostView, s sessions.Session) bool {
-	ref := sessions.RefOf(h.Host.Name, s)
-	if d.view.Leaving[ref] {
-		return true
-	}
-	for _, c := range d.view.Claims {
-		if c.Victim != nil && *c.Victim == ref {
-			return true
-		}
-	}
-	return false
+func (d *decider) leaving(ref sessions.Ref) bool {
+	return d.view.Leaving[ref] || d.view.Claims.victim(ref)
 }
 
 // ownLeaving reports whether a session of the caller's is on its way out on h: the
@@ -147,23 +147,20 @@ func (d *decider) leaving(h *hostView, s sessions.Session) bool {
 // no hindrance, or its user could never come back; nor is one that is only
 // perhaps the caller's, or a cookie that fits many would find every host shut.
 func (d *decider) ownLeaving(h *hostView) bool {
-	me, exact := d.id.Account()
-	if !exact {
+	if !slices.Contains(d.own, h.at) {
 		return false
 	}
-	mine := func(ref sessions.Ref) bool {
-		if ref.Host != h.Host.Name || d.view.Untouchable[ref] != "" {
-			return false
+	me, _ := d.id.Account()
+	for i := range h.Report.Sessions {
+		s := &h.Report.Sessions[i]
+		if !s.Account.Matches(me) || !s.HasUser() {
+			continue
 		}
-		s, there := d.view.Snapshot.Find(ref)
-		return there && s.HasUser() && s.Account.Matches(me)
-	}
-	for ref, leaving := range d.view.Leaving {
-		if leaving && mine(ref) {
+		if ref := d.view.Snapshot.Ref(h.at, i); d.leaving(*ref) && d.view.Untouchable[*ref] == "" {
 			return true
 		}
 	}
-	return slices.ContainsFunc(d.view.Claims, func(c Claim) bool { return c.Victim != nil && mine(*c.Victim) })
+	return false
 }
 
 // preferOwn reports whether own session a on ha is better than b on hb. A
@@ -191,10 +188,8 @@ func (d *decider) freeSlot() (Decision, bool) {
 	var best *hostView
 	for i := range d.hosts {
 		h := &d.hosts[i]
-		if h.closed != "" || h.noNew != "" || h.free() <= 0 {
-			if !d.view.Brief {
-				d.note(h.Host.Name, nil, "slot", d.whyNoSlot(h))
-			}
+		if !d.takesNew(h) {
+			d.note(h.Host.Name, nil, "slot", d.whyNoSlot(h))
 			continue
 		}
 		if best == nil || d.betterSlot(h, best, pinned) {
@@ -215,6 +210,77 @@ func (d *decider) freeSlot() (Decision, bool) {
 		reason += ", the caller's pinned host"
 	}
 	return Decision{Kind: Place, Host: best.Host.Name, Reason: reason}, true
+}
+
+// firstFree is freeSlot in brief: it goes through the hosts in the order in which
+// they are best, as the sessions have it, and stops where claims cannot make a
+// later one better.
+func (d *decider) firstFree() (Decision, bool) {
+	snap := d.view.Snapshot
+	if pinned := d.pinnedHost(); pinned != "" {
+		if i := snap.Position(pinned); i >= 0 && d.inFarm(i) {
+			if h := d.look(i); d.takesNew(&h) {
+				return Decision{Kind: Place, Host: pinned, Reason: "a free slot on the caller's pinned host"}, true
+			}
+		}
+	}
+	var best hostView
+	better := func(h *hostView) bool {
+		return best.HostState == nil || d.betterSlot(h, &best, "") || !d.betterSlot(&best, h, "") && h.at < best.at
+	}
+	for _, i := range snap.Free(d.view.Farm, d.order()) {
+		// Without claims, that is at best, it would be like this:
+		atBest := hostView{HostState: &snap.Hosts[i], used: snap.Counted(i)}
+		if best.HostState != nil && d.policy.Balance != FillFirst && d.betterSlot(&best, &atBest, "") {
+			break
+		}
+		h := d.look(i)
+		if !d.takesNew(&h) {
+			continue
+		}
+		if better(&h) {
+			best = h
+		}
+		if h.used == atBest.used {
+			break // those behind it are no better, and claims only take slots
+		}
+	}
+	if d.policy.Balance == FillFirst && best.HostState != nil {
+		// Here a claim makes a host better.
+		for name, cs := range d.view.Claims.hosts() {
+			i := snap.Position(name)
+			if i < 0 || !d.inFarm(i) {
+				continue
+			}
+			least := snap.Hosts[i].Limit() - snap.Counted(i) - len(cs)
+			if least > best.free() || least == best.free() && i > best.at {
+				continue
+			}
+			if h := d.look(i); d.takesNew(&h) && better(&h) {
+				best = h
+			}
+		}
+	}
+	if best.HostState == nil {
+		return Decision{}, false
+	}
+	return Decision{Kind: Place, Host: best.Host.Name, Reason: "a free slot"}, true
+}
+
+// takesNew reports whether h has a slot for a new session.
+func (d *decider) takesNew(h *hostView) bool {
+	return h.closed == "" && h.noNew == "" && h.free() > 0
+}
+
+// order is that in which hosts with free slots are best.
+func (d *decider) order() sessions.Order {
+	switch d.policy.Balance {
+	case FillFirst:
+		return sessions.ByFree
+	case Weighted:
+		return sessions.ByShare
+	}
+	return sessions.BySessions
 }
 
 func (d *decider) pinnedHost() string {
@@ -240,12 +306,10 @@ func (d *decider) betterSlot(a, b *hostView, pinned string) bool {
 	case FillFirst:
 		return a.free() < b.free()
 	case Weighted:
-		return a.used*weight(b) < b.used*weight(a) // a.used/weight(a) < b.used/weight(b)
+		return a.used*b.Host.Share() < b.used*a.Host.Share() // a.used/share(a) < b.used/share(b)
 	}
 	return a.used < b.used
 }
-
-func weight(h *hostView) int { return max(1, h.Host.Weight) }
 
 func (d *decider) whyNoSlot(h *hostView) string {
 	switch {

@@ -137,7 +137,7 @@ func pinned(account, host string) func(*placement.Policy) {
 }
 
 func claims(cs ...placement.Claim) func(*placement.View) {
-	return func(v *placement.View) { v.Claims = cs }
+	return func(v *placement.View) { v.Claims = placement.NewClaims(cs...) }
 }
 
 // Sessions that nobody holds are not even looked at.
@@ -274,14 +274,14 @@ func TestOneVictimPerCaller(t *testing.T) {
 		t.Fatalf("alice: %s", summary(d))
 	}
 	ref := d.Victim.Ref()
-	v.Claims = append(v.Claims, placement.Claim{Account: sessions.Account{User: "alice"}, Host: "a", Victim: &ref})
+	v.Claims = placement.NewClaims(placement.Claim{Account: sessions.Account{User: "alice"}, Host: "a", Victim: &ref})
 	v.Leaving = map[sessions.Ref]bool{ref: true}
 	d = placement.Decide(v, named("bob"), evicting())
 	if summary(d) != "make-room a victim a/1" {
 		t.Fatalf("bob: %s", summary(d))
 	}
 	ref2 := d.Victim.Ref()
-	v.Claims = append(v.Claims, placement.Claim{Account: sessions.Account{User: "bob"}, Host: "a", Victim: &ref2})
+	v.Claims.Add(placement.Claim{Account: sessions.Account{User: "bob"}, Host: "a", Victim: &ref2})
 	v.Leaving[ref2] = true
 	if d = placement.Decide(v, named("carol"), evicting()); d.Kind != placement.WaitForSlot {
 		t.Fatalf("carol: %s", summary(d))
