@@ -32,6 +32,8 @@ const (
 	EvictionFailed Event = "eviction-failed"
 	// Confirmed: the inventory saw the caller's session on the host.
 	Confirmed Event = "confirmed"
+	// Noted: something about the audit itself; Note says what.
+	Noted Event = "noted"
 
 	// ModeSet: an operator has set the eviction mode of all farms (Setting), or
 	// given it back to the configuration.
@@ -80,4 +82,6 @@ type Record struct {
 	Setting string `json:"setting,omitempty"`
 	// Until is, for KeepSet, when it ends.
 	Until time.Time `json:"until,omitzero"`
+	// Note is, for Noted, what there is to note.
+	Note *Note `json:"note,omitempty"`
 }

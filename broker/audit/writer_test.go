@@ -74,7 +74,7 @@ func TestFileIsReopenedUnderItsName(t *testing.T) {
 		t.Skip("an open file cannot be renamed there")
 	}
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
-	w, err := Open(path, nil)
+	w, err := Open(path, Rotation{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func TestFileIsReopenedUnderItsName(t *testing.T) {
 func TestAppendsToWhatIsThere(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
 	for _, farm := range []string{"first", "second"} {
-		w, err := Open(path, nil)
+		w, err := Open(path, Rotation{}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -137,7 +137,7 @@ func TestReopenThatFailsKeepsTheOldFile(t *testing.T) {
 	if got := records(t, &out); len(got) != 1 {
 		t.Errorf("the old file holds %+v", got)
 	}
-	if _, err := Open(w.path, nil); err == nil {
+	if _, err := Open(w.path, Rotation{}, nil); err == nil {
 		t.Error("Open succeeded without a folder")
 	}
 }
@@ -170,8 +170,18 @@ func TestSlowDiskDropsAndNeverBlocks(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := w.Stats()
-	if n := uint64(len(records(t, &g.Buffer))); n != got.Written || got.Written+got.Dropped != queueLength+1+more {
+	all := records(t, &g.Buffer)
+	if n := uint64(len(all)); n != got.Written+1 || got.Written+got.Dropped != queueLength+1+more {
 		t.Errorf("%d lines, %+v", n, got)
+	}
+	var lost uint64
+	for _, r := range all {
+		if r.Note != nil {
+			lost += r.Note.Lost
+		}
+	}
+	if lost != got.Dropped {
+		t.Errorf("the chain says that %d records were lost, not %d", lost, got.Dropped)
 	}
 }
 

@@ -26,7 +26,7 @@ func (b *builder) config() *Config {
 		Listeners:    b.listeners(),
 		Admin:        b.admin(),
 		Log:          Log(k.Log),
-		AuditFile:    b.file("audit.file", k.Audit.File),
+		Audit:        b.audit(),
 		StateFile:    b.file("state_file", k.StateFile),
 		Limits:       Limits(k.Limits),
 		DrainTimeout: k.DrainTimeout,

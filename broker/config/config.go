@@ -15,8 +15,7 @@ type Config struct {
 	Listeners []Listener
 	Admin     Admin
 	Log       Log
-	// AuditFile is where audit records go, "" for nowhere.
-	AuditFile string
+	Audit     Audit
 	// StateFile is where operators' orders are kept over a restart, "" for nowhere.
 	StateFile string
 	Limits    Limits
@@ -64,6 +63,27 @@ type Admin struct {
 type Log struct {
 	Level  string // debug, info, warn or error
 	Format string // json or console
+}
+
+// Audit says where the record of every decision and logoff goes.
+type Audit struct {
+	// File is the newest file, "" for none.
+	File string
+	// Rotate says when it is moved away, and what becomes of it then.
+	Rotate Rotate
+}
+
+// Rotate is the life of an audit file.
+type Rotate struct {
+	// Size is how many bytes it may have, Age how old its first line may be; 0: any.
+	Size int64
+	Age  time.Duration
+	// Keep is how long it stays after it was moved away, Files how many such files
+	// do; 0: all.
+	Keep  time.Duration
+	Files int
+	// Compress packs it once it was moved away.
+	Compress bool
 }
 
 // Limits bound what strangers can take up.

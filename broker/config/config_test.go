@@ -26,7 +26,10 @@ func TestSmallestFileHasTheDefaults(t *testing.T) {
 		Admin:     Admin{Socket: "/run/rdpbroker/admin.sock", Metrics: "127.0.0.1:9839"},
 		Log:       Log{Level: "info", Format: "json"},
 		StateFile: "/var/lib/rdpbroker/state.json",
-		AuditFile: "/var/log/rdpbroker/audit.jsonl",
+		Audit: Audit{
+			File:   "/var/log/rdpbroker/audit.jsonl",
+			Rotate: Rotate{Size: 64 << 20, Age: 720 * time.Hour, Keep: 8760 * time.Hour, Compress: true},
+		},
 		Limits: Limits{
 			Connections: 10000, PerClient: 100, Pending: 2000, PendingPerClient: 50,
 			FirstPacket: 10 * time.Second, Dial: 5 * time.Second, DialsPerHost: 2,
@@ -68,7 +71,7 @@ func TestMerging(t *testing.T) {
 		{Address: "[::1]:3390", Farm: "linux"},
 	}, cfg.Listeners)
 	diff(t, Admin{}, cfg.Admin)
-	diff(t, "", cfg.AuditFile)
+	diff(t, "", cfg.Audit.File)
 
 	office := cfg.Farm("office")
 	diff(t, placement.Policy{

@@ -11,9 +11,12 @@ import (
 // presets are the defaults of the whole file on the operating system goos.
 func presets(goos string) fileKeys {
 	keys := fileKeys{
-		Admin:     adminKeys{Socket: "/run/rdpbroker/admin.sock", Metrics: "127.0.0.1:9839"},
-		Log:       logKeys{Level: "info", Format: "json"},
-		Audit:     auditKeys{File: "/var/log/rdpbroker/audit.jsonl"},
+		Admin: adminKeys{Socket: "/run/rdpbroker/admin.sock", Metrics: "127.0.0.1:9839"},
+		Log:   logKeys{Level: "info", Format: "json"},
+		Audit: auditKeys{
+			File:   "/var/log/rdpbroker/audit.jsonl",
+			Rotate: rotateKeys{Size: 64 << 20, Age: 30 * 24 * time.Hour, Keep: 365 * 24 * time.Hour, Compress: true},
+		},
 		StateFile: "/var/lib/rdpbroker/state.json",
 		Limits: limitKeys{
 			Connections: 10000, PerClient: 100,
@@ -67,6 +70,9 @@ const (
 	portWinRMHTTPS = 5986
 	portWinRMHTTP  = 5985
 )
+
+// DefaultAuditFile is audit.file where a file leaves it out.
+func DefaultAuditFile() string { return presets(runtime.GOOS).Audit.File }
 
 // DefaultSocket is admin.socket where a file leaves it out.
 func DefaultSocket() string { return presets(runtime.GOOS).Admin.Socket }

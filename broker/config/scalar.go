@@ -32,6 +32,8 @@ func setScalar(n ast.Node, v reflect.Value, tag reflect.StructTag) (what, allowe
 	switch target := v.Addr().Interface().(type) {
 	case *time.Duration:
 		return setDuration(n, target, tag)
+	case *byteSize:
+		return setSize(n, target, tag)
 	case encoding.TextUnmarshaler:
 		text, what, allowed := textOf(n)
 		if what != "" {
@@ -107,6 +109,9 @@ func setDuration(n ast.Node, v *time.Duration, tag reflect.StructTag) (what, all
 	*v = x
 	return "", ""
 }
+
+// ParseDuration reads a duration as broker.yaml has it: 30s, 10m, 8h, 2d, 1h30m.
+func ParseDuration(s string) (time.Duration, error) { return parseDuration(s) }
 
 // parseDuration reads whole numbers with their units, largest first: 30s, 10m,
 // 8h, 2d, 1h30m. Only 0 needs no unit. It is never negative.

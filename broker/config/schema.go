@@ -37,7 +37,16 @@ type logKeys struct {
 }
 
 type auditKeys struct {
-	File string `yaml:"file"`
+	File   string     `yaml:"file"`
+	Rotate rotateKeys `yaml:"rotate"`
+}
+
+type rotateKeys struct {
+	Size     byteSize      `yaml:"size" min:"64KB" max:"64GB"`
+	Age      time.Duration `yaml:"age" min:"0s" max:"365d"`
+	Keep     time.Duration `yaml:"keep" min:"0s" max:"3650d"`
+	Files    int           `yaml:"files" min:"0" max:"100000"`
+	Compress bool          `yaml:"compress"`
 }
 
 type limitKeys struct {

@@ -96,8 +96,8 @@ func New(cfg *config.Config, o Options) (*Daemon, error) {
 	}
 	d.drivers = made
 	d.evictors.Store(&made)
-	if cfg.AuditFile != "" {
-		if d.audit, err = audit.Open(cfg.AuditFile, d.log); err != nil {
+	if cfg.Audit.File != "" {
+		if d.audit, err = audit.Open(cfg.Audit.File, audit.Rotation(cfg.Audit.Rotate), d.log); err != nil {
 			return nil, fmt.Errorf("audit.file: %w", errors.Join(err, closeAll(d.drivers, nil)))
 		}
 		d.metrics.AuditLosses(func() (dropped, failed uint64) {

@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/rdpbroker/rdpbroker/broker/audit"
 	"github.com/rdpbroker/rdpbroker/broker/config"
 )
 
@@ -48,6 +49,9 @@ func (d *Daemon) reload(next *config.Config) error {
 		}
 	}
 	d.needRestart(next)
+	if d.audit != nil {
+		d.audit.SetRotation(audit.Rotation(next.Audit.Rotate))
+	}
 
 	old := d.drivers
 	d.drivers = made
@@ -103,7 +107,7 @@ func (d *Daemon) needRestart(next *config.Config) {
 		{"admin", d.started.Admin, next.Admin},
 		{"log", d.started.Log, next.Log},
 		{"state_file", d.started.StateFile, next.StateFile},
-		{"audit.file", d.started.AuditFile, next.AuditFile},
+		{"audit.file", d.started.Audit.File, next.Audit.File},
 		{"identity.remember", []any{d.started.Identity.RememberEntries, d.started.Identity.RememberFor}, []any{next.Identity.RememberEntries, next.Identity.RememberFor}},
 	} {
 		if !reflect.DeepEqual(k.was, k.now) {

@@ -59,7 +59,7 @@ func rootCommand() *cobra.Command {
 		return usageError{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
 	})
 	root.AddCommand(serveCommand(), demoCommand(), checkCommand(), hostsCommand(), sessionsCommand(),
-		explainCommand(), probeCommand(), doctorCommand(), serviceCommand(), versionCommand())
+		explainCommand(), probeCommand(), doctorCommand(), auditCommand(), serviceCommand(), versionCommand())
 	return root
 }
 
