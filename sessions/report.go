@@ -70,14 +70,32 @@ type Report struct {
 // s is not Disconnected, or the time is unknown, lies in the host's future, or is
 // no time that a session can have.
 func (r *Report) DisconnectedFor(s Session, now time.Time) (d time.Duration, ok bool) {
-	if s.State != StateDisconnected || s.DisconnectedAt.IsZero() {
+	if s.State != StateDisconnected {
 		return 0, false
 	}
-	hostNow := r.HostTime
-	if hostNow.IsZero() {
-		hostNow = r.ReadAt
+	return r.since(s.DisconnectedAt, now)
+}
+
+// IdleFor is how long there has been no input in s at the broker's time now, as
+// DisconnectedFor counts it. ok is false if that is not known.
+func (r *Report) IdleFor(s Session, now time.Time) (d time.Duration, ok bool) {
+	return r.since(s.LastInputAt, now)
+}
+
+// HostNow is the host's own clock at the reading.
+func (r *Report) HostNow() time.Time {
+	if r.HostTime.IsZero() {
+		return r.ReadAt
 	}
-	atReading := hostNow.Sub(s.DisconnectedAt)
+	return r.HostTime
+}
+
+// since is how long ago at, a time of the host's, is at the broker's time now.
+func (r *Report) since(at, now time.Time) (d time.Duration, ok bool) {
+	if at.IsZero() {
+		return 0, false
+	}
+	atReading := r.HostNow().Sub(at)
 	if atReading < 0 {
 		return 0, false
 	}

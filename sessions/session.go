@@ -89,8 +89,8 @@ type Session struct {
 	// them. Nil means not read, which is not the same as none.
 	Processes []string `json:"processes,omitzero"`
 	// CPUTime counts up what the session's processes have used, those left out
-	// that every session has (explorer.exe, dwm.exe, …), in the host's unit (100 ns
-	// on Windows): compare two readings. It falls when processes end. 0: not read.
+	// that every session has (explorer.exe, dwm.exe, …), in CPUTicks: compare two
+	// readings (Meter). It falls when processes end. 0: not read.
 	CPUTime int64 `json:"cpu_time,omitempty"`
 	// IOBytes counts up what the same processes have read and written, as far as
 	// the driver may ask them; in readings of disconnected sessions only. 0: not read.

@@ -16,6 +16,9 @@ type HostState struct {
 	Problem string `json:"problem,omitempty"`
 	// FreshFor is how long after ReadAt a report may be used for placements.
 	FreshFor time.Duration `json:"fresh_for"`
+	// Usage is what the disconnected sessions have used lately, by ID, as far as it
+	// is known. Read only.
+	Usage map[int]Usage `json:"usage,omitempty"`
 }
 
 // Fresh reports whether the host's reading is recent enough at now to place

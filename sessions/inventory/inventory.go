@@ -74,6 +74,7 @@ type Inventory struct {
 type watched struct {
 	entry Entry
 	state sessions.HostState
+	meter *sessions.Meter    // of its readings so far
 	stop  context.CancelFunc // nil until Run
 	// again wakes a watcher that waits for its next try.
 	again chan struct{}
@@ -184,6 +185,7 @@ func (inv *Inventory) Apply(entries []Entry) {
 		if old != nil && e.Same != nil && reflect.DeepEqual(old.entry.Same, e.Same) {
 			w.entry.Watcher = old.entry.Watcher
 			w.state.Report, w.state.Problem = old.state.Report, old.state.Problem
+			w.state.Usage, w.meter = old.state.Usage, old.meter
 			w.stop, w.again = old.stop, old.again
 			// The running goroutine finds its host by name, so it goes on with w.
 			delete(inv.watching, e.Host.Name)
@@ -251,28 +253,30 @@ func (inv *Inventory) watch(ctx context.Context, e Entry, again <-chan struct{})
 }
 
 func (inv *Inventory) report(ctx context.Context, name string, r sessions.Report) {
-	inv.change(ctx, name, func(s *sessions.HostState) {
+	inv.change(ctx, name, func(w *watched) {
+		s := &w.state
 		if s.Problem != "" || s.Report == nil {
 			inv.log.Info("host is read", zap.String("host", name), zap.String("source", r.Source), zap.Int("sessions", len(r.Sessions)))
 		}
-		s.Report, s.Problem = &r, ""
+		w.meter = w.meter.Next(name, &r)
+		s.Report, s.Problem, s.Usage = &r, "", w.meter.Usage()
 	})
 }
 
 func (inv *Inventory) problem(ctx context.Context, name string, err error) {
-	inv.change(ctx, name, func(s *sessions.HostState) { s.Problem = fmt.Sprintf("%v", err) })
+	inv.change(ctx, name, func(w *watched) { w.state.Problem = fmt.Sprintf("%v", err) })
 }
 
 // change alters one host's state and publishes, unless the watcher that asks for
 // it has been stopped in the meantime.
-func (inv *Inventory) change(ctx context.Context, name string, alter func(*sessions.HostState)) {
+func (inv *Inventory) change(ctx context.Context, name string, alter func(*watched)) {
 	inv.mu.Lock()
 	w := inv.watching[name]
 	if w == nil || ctx.Err() != nil {
 		inv.mu.Unlock()
 		return
 	}
-	alter(&w.state)
+	alter(w)
 	inv.mu.Unlock()
 	inv.publish(name)
 }

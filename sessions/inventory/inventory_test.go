@@ -220,3 +220,35 @@ func TestSnapshotsArriveInOrderAndRefreshReachesTheWatcher(t *testing.T) {
 		t.Errorf("saw %d snapshots", len(seen))
 	}
 }
+
+// Two readings of a session tell whether it works, and a reload forgets neither.
+func TestReadingsAreCompared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		w := watcher{watch: func(ctx context.Context, _ sessions.Host, publish func(sessions.Report)) error {
+			for ctx.Err() == nil {
+				work := int64(time.Since(began) / 10 / sessions.CPUTick)
+				publish(sessions.Report{ReadAt: time.Now(), Sessions: []sessions.Session{
+					{ID: 1, Account: sessions.Account{User: "a"}, State: sessions.StateDisconnected, CPUTime: 1 + work},
+				}})
+				time.Sleep(15 * time.Second)
+			}
+			return ctx.Err()
+		}}
+		entry := inventory.Entry{Host: host("a"), Watcher: w, Same: 1}
+		inv := inventory.New([]inventory.Entry{entry}, nil, nil)
+		defer run(t, inv)()
+		time.Sleep(50 * time.Second)
+		if u := inv.Snapshot().Host("a").Usage; len(u) != 0 {
+			t.Errorf("too early: %+v", u)
+		}
+		inv.Apply([]inventory.Entry{entry})
+		time.Sleep(20 * time.Second)
+		for range 2 {
+			if u := inv.Snapshot().Host("a").Usage[1]; u.Over != time.Minute || u.CPU < 0.09 || u.CPU > 0.11 {
+				t.Errorf("%+v", u)
+			}
+			inv.Apply([]inventory.Entry{entry})
+		}
+	})
+}

@@ -79,7 +79,7 @@ func busy(ctx context.Context, t *testing.T, f *farm, s sessions.Session) {
 	defer f.Exec("pkill", "-f", "while :; do :; done")
 	for {
 		now := f.await(ctx, t, s.Account.User, s.State)
-		if now.CPUTime > s.CPUTime+5 && slices.Contains(now.Processes, "sh") {
+		if now.CPUTime > s.CPUTime+5*perTick && slices.Contains(now.Processes, "sh") {
 			return
 		}
 		if ctx.Err() != nil {

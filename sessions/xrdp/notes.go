@@ -3,12 +3,17 @@ package xrdp
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/rdpbroker/rdpbroker/sessions"
 )
+
+// perTick is how many of sessions' CPU ticks are in one of Linux's, which /proc
+// counts by the hundredth of a second on every architecture (USER_HZ, proc(5)).
+const perTick = int64(10 * time.Millisecond / sessions.CPUTick)
 
 // notes are what the driver remembers of each session from one reading to the
 // next, by incarnation. All times are the host's.
@@ -112,7 +117,7 @@ func viewOf(r *reading, p process) view {
 	v.session.Incarnation = fmt.Sprintf("%s/%d/%d", r.boot, p.ticks, p.pid)
 	if names := r.programs[v.uid]; v.uid > 0 && names != nil {
 		v.session.Processes = slices.Sorted(slices.Values(names))
-		v.session.CPUTime = r.cpu[v.uid]
+		v.session.CPUTime = min(r.cpu[v.uid], math.MaxInt64/perTick) * perTick
 	}
 	return v
 }

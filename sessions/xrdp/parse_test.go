@@ -59,7 +59,7 @@ func TestCaptures(t *testing.T) {
 					line := fmt.Sprintf("%s %s", s.Account, s.State)
 					if s.State != sessions.StateInit { // then it depends on the moment
 						line += " " + strings.Join(s.Processes[1:], " ") + "]" // without the X server
-						if !isXServer(s.Processes[0]) || s.CPUTime <= 0 || s.CPUTime > 1000 {
+						if !isXServer(s.Processes[0]) || s.CPUTime <= 0 || s.CPUTime > 1000*perTick {
 							t.Errorf("programs %q, CPU time %d", s.Processes, s.CPUTime)
 						}
 					}
@@ -122,7 +122,7 @@ end`, "\n"))
 	want := sessions.Session{
 		ID: 436, Name: ":12", Account: sessions.Account{Domain: "CORP", User: "alice smith"}, State: sessions.StateDisconnected,
 		LogonAt: time.Unix(1795396920, 0).Add(5808880 * time.Millisecond), DisconnectedAt: time.Date(2026, 11, 23, 2, 58, 53, 861903495, time.UTC),
-		Incarnation: "0b331fb8-de2b-4d89-b483-2d34edf8a28b/580888/436", Processes: []string{"Xvnc", "openbox"}, CPUTime: 42,
+		Incarnation: "0b331fb8-de2b-4d89-b483-2d34edf8a28b/580888/436", Processes: []string{"Xvnc", "openbox"}, CPUTime: 42 * perTick,
 	}
 	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 		t.Errorf("session (-want +got):\n%s", diff)
