@@ -2,8 +2,10 @@ package simhost
 
 import (
 	"bytes"
+	"compress/gzip"
 	"encoding/base64"
 	"hash/fnv"
+	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -12,62 +14,75 @@ import (
 )
 
 // agentPlayer says and does what rdpbroker's agent for Windows hosts would, from
-// the model: hello, state, beat, pong, logoff, error, bye.
+// the model: hello, state, work, beat, pong, answers to orders, error, bye.
 type agentPlayer struct {
 	program
 
-	begun               time.Time
-	beat, poll, silence time.Duration
-	seq                 int
-	told                string // hash of the last state
-	toldAt, heard       time.Time
-	asked               []string // requests for a state
-	going               []*departing
-}
-
-// departing is a logoff that the agent follows.
-type departing struct {
-	request  string
-	id       int
-	logon    int64
-	state    int
-	deadline time.Time
+	begun                          time.Time
+	beat, poll, silence, processes time.Duration // of silence and processes 0 is never
+	deaf                           bool          // it takes no commands
+	seq                            int
+	told                           string // hash of the last state
+	toldAt, heard, workAt          time.Time
+	names                          map[string]string // that have been told, by session
+	asked                          []string          // requests for a state
+	going                          []*departing
 }
 
 // play runs until standard input ends, the broker falls silent, it is told to
 // quit, or its shell ends.
 func (p *agentPlayer) play() uint32 {
-	class, ok := p.line()
-	if source, err := base64.StdEncoding.DecodeString(class); !ok || err != nil || !bytes.Contains(source, []byte("class RdpBrokerAgent")) {
+	class, ok := p.variables["RDPBROKER_CLASS"]
+	if !ok {
+		class, ok = p.line()
+	}
+	switch {
+	case !ok || class == "":
+		p.say(object{"t": "cannot", "why": "stdin"})
+		return 5
+	case !isAgent(class):
 		p.say(object{"t": "cannot", "why": "compile", "base64": "Q1MxNTE4OiBFeHBlY3RlZCBjbGFzcw=="})
 		return 4
 	}
-	options, ok := p.line()
-	if !ok {
-		return 5
+	first, deaf := p.variables["RDPBROKER_START"]
+	if !deaf {
+		if first, ok = p.line(); !ok {
+			return 5
+		}
 	}
+	p.deaf = deaf
 	p.begun = time.Now()
 	p.heard = p.begun
-	p.configure(options)
+	p.configure(first)
 	p.say(object{"t": "hello", "v": 1, "agent": "simulated", "mode": "FullLanguage", "host": strings.ToUpper(p.host.machine),
 		"os": "Microsoft Windows NT 10.0.20348.0", "pid": 4242, "own": 0, "bits": 64, "as": p.who.Account.String(), "admin": !p.who.LowRights})
 	changed, stop := p.host.model.Watch()
 	defer stop()
+	once := isOrder(strings.Fields(first))
+	if once {
+		p.order(strings.Fields(first))
+	}
 	why := ""
 	for why == "" {
-		p.look()
+		if once {
+			if p.follow(p.visible(p.host.model.Overview())); len(p.going) == 0 {
+				return 0
+			}
+		} else {
+			p.look()
+		}
 		timer := time.NewTimer(p.pause())
 		select {
 		case <-changed:
 		case <-timer.C:
-		case <-p.command.typed:
+		case <-p.typed():
 			why = p.obey()
 		case <-p.command.stop:
 			timer.Stop()
 			return exitControlC
 		}
 		timer.Stop()
-		if why == "" && time.Since(p.heard) > p.silence {
+		if why == "" && !p.deaf && time.Since(p.heard) > p.silence {
 			why = "silence"
 		}
 	}
@@ -77,7 +92,13 @@ func (p *agentPlayer) play() uint32 {
 
 // pause is how long nothing may be due.
 func (p *agentPlayer) pause() time.Duration {
-	d := min(p.poll, p.beat-time.Since(p.toldAt), p.silence-time.Since(p.heard))
+	d := min(p.poll, p.beat-time.Since(p.toldAt))
+	if !p.deaf {
+		d = min(d, p.silence-time.Since(p.heard))
+	}
+	if p.processes > 0 {
+		d = min(d, p.processes-time.Since(p.workAt))
+	}
 	for _, g := range p.going {
 		d = min(d, time.Until(g.deadline))
 	}
@@ -100,8 +121,32 @@ func (p *agentPlayer) configure(options string) {
 			p.poll = d
 		case "silence":
 			p.silence = d
+		case "processes":
+			p.processes = d
 		}
 	}
+}
+
+// typed has a value when something has come by standard input.
+func (p *agentPlayer) typed() <-chan struct{} {
+	if p.deaf {
+		return nil
+	}
+	return p.command.typed
+}
+
+// isAgent recognizes the class as it is sent: base64 of gzip.
+func isAgent(class string) bool {
+	packed, err := base64.StdEncoding.DecodeString(class)
+	if err != nil {
+		return false
+	}
+	z, err := gzip.NewReader(bytes.NewReader(packed))
+	if err != nil {
+		return false
+	}
+	source, err := io.ReadAll(io.LimitReader(z, 1<<20))
+	return err == nil && bytes.Contains(source, []byte("class RdpBrokerAgent"))
 }
 
 // line waits for a line of standard input; ok is false at its end, and when the
@@ -152,8 +197,8 @@ func (p *agentPlayer) obey() (why string) {
 			p.say(object{"t": "pong", "req": w[1], "up": p.up()})
 		case len(w) == 2 && w[0] == "snapshot":
 			p.asked = append(p.asked, w[1])
-		case len(w) == 8 && w[0] == "logoff":
-			p.logoff(w)
+		case isOrder(w):
+			p.order(w)
 		case len(w) == 1 && w[0] == "quit":
 			return "quit"
 		}
@@ -166,21 +211,26 @@ func (p *agentPlayer) obey() (why string) {
 
 func (p *agentPlayer) up() int64 { return time.Since(p.begun).Milliseconds() }
 
+// visible are the sessions that the caller may see.
+func (p *agentPlayer) visible(view Overview) []sessions.Session {
+	if p.who.LowRights {
+		return p.host.model.VisibleSessions()
+	}
+	return view.Sessions
+}
+
 // look reads the sessions and tells what is new.
 func (p *agentPlayer) look() {
 	up := p.up()
 	view := p.host.model.Overview()
-	list := view.Sessions
-	if p.who.LowRights {
-		list = p.host.model.VisibleSessions()
-	}
+	list := p.visible(view)
 	p.follow(list)
 	if e := view.Options.ListError; e != nil {
 		p.say(object{"t": "error", "what": "WTSEnumerateSessionsEx", "code": e.Code})
 		p.toldAt = time.Now()
 		return
 	}
-	state := object{"t": "state", "console": 0, "facts": agentFacts(view.Options), "sessions": agentSessions(list)}
+	state := object{"t": "state", "console": 0, "facts": agentFacts(view.Options), "sessions": p.states(list)}
 	hash := fnv.New64a()
 	hash.Write(asciiJSON(state))
 	sum := strconv.FormatUint(hash.Sum64(), 16)
@@ -193,117 +243,16 @@ func (p *agentPlayer) look() {
 		p.say(state)
 		p.told, p.toldAt = sum, time.Now()
 	}
+	if p.processes > 0 && time.Since(p.workAt) >= p.processes {
+		p.seq++
+		p.say(object{"t": "work", "seq": p.seq, "up": up, "now": fileTime(view.HostTime), "hash": sum, "sessions": p.work(list)})
+		p.workAt, p.toldAt = time.Now(), time.Now()
+	}
 	if time.Since(p.toldAt) >= p.beat {
 		p.seq++
 		p.say(object{"t": "beat", "seq": p.seq, "up": up, "now": fileTime(view.HostTime), "hash": sum})
 		p.toldAt = time.Now()
 	}
-}
-
-// logoff compares and logs off: logoff REQ ID LOGON DISCONNECT DOMAIN USER SECONDS.
-func (p *agentPlayer) logoff(w []string) {
-	id, err1 := strconv.Atoi(w[2])
-	logon, err2 := strconv.ParseInt(w[3], 10, 64)
-	disconnect, err3 := strconv.ParseInt(w[4], 10, 64)
-	domain, ok1 := fromWord(w[5])
-	user, ok2 := fromWord(w[6])
-	seconds, err4 := strconv.Atoi(w[7])
-	if err1 != nil || err2 != nil || err3 != nil || err4 != nil || !ok1 || !ok2 {
-		p.refuse(w[1], id, "malformed", 0)
-		return
-	}
-	why, code := p.host.model.logoffIf(id, func(s *session) (why string, code int) {
-		switch {
-		case p.who.LowRights && s.hidden:
-			return "unreadable", errAccessDenied
-		case s.Name == "console":
-			return "console", 0
-		case !strings.EqualFold(s.Account.User, user) || !strings.EqualFold(s.Account.Domain, domain):
-			return "other-user", 0
-		case fileTime(s.LogonAt) != logon:
-			return "logged-on-anew", 0
-		case s.State == sessions.StateActive:
-			return "connected", 0
-		case s.State != sessions.StateDisconnected:
-			return "state", wtsState(s.State)
-		case fileTime(s.DisconnectedAt) != disconnect:
-			return "was-connected", 0
-		case p.who.LowRights:
-			return "logoff-failed", errAccessDenied
-		}
-		return "", 0
-	})
-	if why != "" {
-		p.refuse(w[1], id, why, code)
-		return
-	}
-	p.answer(w[1], id, "going", object{"state": wtsState(sessions.StateDisconnected)})
-	p.going = append(p.going, &departing{request: w[1], id: id, logon: logon, state: wtsState(sessions.StateDisconnected),
-		deadline: time.Now().Add(time.Duration(seconds) * time.Second)})
-}
-
-// logoffIf tells session id to go if refuse, with the model locked, has nothing
-// against it.
-func (m *Model) logoffIf(id int, refuse func(*session) (why string, code int)) (why string, code int) {
-	if id < 1 || id >= ListenerID {
-		return "bad-id", 0
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.advance()
-	s, err := m.find(id)
-	if err != nil {
-		return "gone", errStationNotFound
-	}
-	if why, code := refuse(s); why != "" {
-		return why, code
-	}
-	switch {
-	case s.going != nil:
-		return "logoff-failed", errStationBusy
-	case m.planOf(s).Refused:
-		return "logoff-failed", errStationAccessDenied
-	}
-	m.beginLogoff(s, CauseManagement)
-	return "", 0
-}
-
-// follow tells how the logoffs under way go on.
-func (p *agentPlayer) follow(list []sessions.Session) {
-	var left []*departing
-	for _, g := range p.going {
-		state, there := 0, false
-		for _, s := range list {
-			if s.ID == g.id && fileTime(s.LogonAt) == g.logon {
-				state, there = wtsState(s.State), true
-			}
-		}
-		switch {
-		case !there:
-			p.answer(g.request, g.id, "gone", nil)
-			continue
-		case !time.Now().Before(g.deadline):
-			p.answer(g.request, g.id, "stuck", object{"state": state})
-			continue
-		case state != g.state:
-			g.state = state
-			p.answer(g.request, g.id, "going", object{"state": state})
-		}
-		left = append(left, g)
-	}
-	p.going = left
-}
-
-func (p *agentPlayer) refuse(request string, id int, why string, code int) {
-	p.answer(request, id, "refused", object{"why": why, "code": code})
-}
-
-func (p *agentPlayer) answer(request string, id int, result string, more object) {
-	m := object{"t": "logoff", "req": request, "id": id, "up": p.up(), "result": result}
-	for k, v := range more {
-		m[k] = v
-	}
-	p.say(m)
 }
 
 func (p *agentPlayer) say(m object) { p.print(string(asciiJSON(m)) + "\n") }

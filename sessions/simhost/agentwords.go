@@ -14,20 +14,54 @@ import (
 // object is a JSON object.
 type object = map[string]interface{}
 
-// agentSessions are sessions as the agent tells them.
-func agentSessions(list []sessions.Session) []object {
+// states are sessions as the agent tells them.
+func (p *agentPlayer) states(list []sessions.Session) []object {
+	markers := map[int]marker{}
+	if !p.who.LowRights { // the registry of others is not theirs to read
+		markers = p.host.model.markers()
+	}
 	out := make([]object, 0, len(list))
 	for _, s := range list {
 		addr := ""
 		if s.ClientAddr.Is4() {
 			addr = s.ClientAddr.String()
 		}
-		out = append(out, object{
+		o := object{
 			"id": s.ID, "state": wtsState(s.State), "name": s.Name, "user": s.Account.User, "domain": s.Account.Domain,
 			"logon": fileTime(s.LogonAt), "disc": fileTime(s.DisconnectedAt), "input": fileTime(s.LastInputAt),
 			"client": s.ClientName, "addr": addr, "program": s.Program, "error": 0,
-		})
+		}
+		if m, ok := markers[s.ID]; ok {
+			o["keep"], o["marked"] = m.text, fileTime(m.at)
+		}
+		out = append(out, o)
 	}
+	return out
+}
+
+// work is what the agent tells of programs: names that have changed, and sums of
+// disconnected sessions.
+func (p *agentPlayer) work(list []sessions.Session) []object {
+	out, names := []object{}, map[string]string{}
+	for _, s := range list {
+		if !s.HasUser() || p.who.LowRights { // who does not show their programs to everybody
+			continue
+		}
+		key := fmt.Sprint(s.ID, " ", fileTime(s.LogonAt))
+		names[key] = strings.Join(s.Processes, "\n")
+		before, told := p.names[key]
+		o := object{"id": s.ID, "logon": fileTime(s.LogonAt)}
+		if !told || before != names[key] {
+			o["procs"] = append([]string{}, s.Processes...)
+		}
+		if s.State == sessions.StateDisconnected {
+			o["cpu"], o["io"] = s.CPUTime, s.IOBytes
+		}
+		if len(o) > 2 {
+			out = append(out, o)
+		}
+	}
+	p.names = names
 	return out
 }
 

@@ -25,6 +25,9 @@ type console struct {
 	who     *Manager
 	command *command
 	encode  func(string) []byte
+	// variables are those of the shell. They reach programs; lines that use them are
+	// not simulated.
+	variables map[string]string
 
 	errorLevel uint32
 }

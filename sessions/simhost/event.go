@@ -32,6 +32,7 @@ const (
 	EventLogoffBegan  EventKind = "logoff began"  // the session was told to go
 	EventGone         EventKind = "gone"          // the session is gone and its ID free
 	EventRefused      EventKind = "logon refused" // somebody was turned away
+	EventMessage      EventKind = "message"       // its user was shown Event.Text
 	EventRebooted     EventKind = "rebooted"      // everybody is gone
 )
 

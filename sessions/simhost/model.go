@@ -75,6 +75,14 @@ type session struct {
 	plan       *LogoffPlan // nil: Options.Logoff
 	going      *departure  // set from the moment it is told to log off
 	attachment *Attachment // the connected client, nil if there is none or it was seeded
+	busy       float64     // processors that its programs keep busy
+	marker     *marker     // nil: its user has set none
+}
+
+// marker is what a user has set in their own session so that it be kept.
+type marker struct {
+	text string
+	at   time.Time // in the host's own clock
 }
 
 // departure is a session on its way out.
@@ -201,9 +209,10 @@ func (m *Model) Watch() (changed <-chan struct{}, stop func()) {
 
 func (m *Model) list(show func(*session) bool) []sessions.Session {
 	list := []sessions.Session{{ID: 0, Name: "services", State: sessions.StateDisconnected}}
+	now := m.hostNow()
 	for _, s := range m.ordered() {
 		if show(s) {
-			list = append(list, s.Session)
+			list = append(list, s.told(now))
 		}
 	}
 	return append(list, sessions.Session{ID: ListenerID, Name: "rdp-tcp", State: sessions.StateListen})

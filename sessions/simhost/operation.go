@@ -91,7 +91,10 @@ func (s *winrmServer) create(req *request, r *http.Request, who *Manager) (actio
 	now := s.model.clock()
 	sh := &shell{
 		id: newUUID(), name: req.Body.Shell.Name, owner: who, clientIP: client,
-		idleTimeout: idle, codePage: page, created: now, lastUsed: now, commands: map[string]*command{},
+		idleTimeout: idle, codePage: page, variables: map[string]string{}, created: now, lastUsed: now, commands: map[string]*command{},
+	}
+	for _, v := range req.Body.Shell.Variables {
+		sh.variables[v.Name] = v.Value
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -177,6 +180,9 @@ func (s *winrmServer) act(req *request, who *Manager) (action, body string, f *w
 	case req.action == ActionCommand && in.CommandLine != nil:
 		return s.start(req, sh)
 	case req.action == ActionSend && in.Send != nil:
+		if s.cfg.Input == InputRefused {
+			return "", "", &wsFault{code: 50, subcode: "w:UnsupportedFeature", text: "The request is not supported. "}
+		}
 		for _, stream := range in.Send.Streams {
 			data, err := base64.StdEncoding.DecodeString(strings.TrimSpace(stream.Data))
 			c := sh.commands[stream.CommandID]
@@ -216,7 +222,8 @@ func (s *winrmServer) start(req *request, sh *shell) (action, body string, f *ws
 		return "", "", &wsFault{code: faultCommandTooLong, subcode: "w:InternalError", text: "The filename or extension is too long. "}
 	}
 	c := newCommand()
-	p := &console{host: s, who: sh.owner, command: c, encode: encoderOf(sh.codePage)}
+	c.stdinEnd = s.cfg.Input == InputEmpty
+	p := &console{host: s, who: sh.owner, command: c, encode: encoderOf(sh.codePage), variables: sh.variables}
 	direct := strings.EqualFold(req.options["WINRS_SKIP_CMD_SHELL"], "TRUE")
 	if direct && !p.exists(text) {
 		return "", "", fileNotFound()

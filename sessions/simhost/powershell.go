@@ -43,7 +43,7 @@ func (q program) realPowerShell(script string) uint32 {
 		case <-ended:
 		}
 	}()
-	return uint32(q.host.cfg.PowerShell(ctx, script, commandInput{q.command}, commandOutput{q, q.stdout}, commandOutput{q, q.stderr}))
+	return uint32(q.host.cfg.PowerShell(ctx, script, q.variables, commandInput{q.command}, commandOutput{q, q.stdout}, commandOutput{q, q.stderr}))
 }
 
 // commandInput is the standard input of a command.

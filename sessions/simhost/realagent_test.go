@@ -27,8 +27,11 @@ func TestTheRealAgentOverWinRM(t *testing.T) {
 	})
 	h := start(t, Config{Name: "worms", WinRM: WinRM{
 		Managers: []Manager{broker}, RefusePlain: true, Split: rand.New(rand.NewPCG(3, 4)),
-		PowerShell: func(ctx context.Context, _ string, stdin io.Reader, stdout, stderr io.Writer) int {
+		PowerShell: func(ctx context.Context, _ string, variables map[string]string, stdin io.Reader, stdout, stderr io.Writer) int {
 			cmd := stub.Command()
+			for name, value := range variables {
+				cmd.Env = append(cmd.Env, name+"="+value)
+			}
 			cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, stderr
 			if err := cmd.Start(); err != nil {
 				t.Error(err)

@@ -3,6 +3,7 @@ package simhost
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/rdpbroker/rdpbroker/sessions"
@@ -24,8 +25,16 @@ type Seed struct {
 	DisconnectedAgo time.Duration
 	// IdleFor is how long ago the user last did something; for a Disconnected
 	// session, 0 means DisconnectedAgo.
-	IdleFor    time.Duration
-	Program    string
+	IdleFor time.Duration
+	Program string
+	// Programs are what runs in the session, beside what runs in every one.
+	Programs []string
+	// Busy is how many processors these programs keep busy, since the logon; they
+	// read and write 10 MB/s for each.
+	Busy float64
+	// Keep is the user's marker as they have set it, at KeepAgo before now; nil: none.
+	Keep       *string
+	KeepAgo    time.Duration
 	ClientName string
 	ClientAddr netip.Addr
 	// Hidden leaves the session out of what callers without rights see.
@@ -76,7 +85,11 @@ func (m *Model) seed(x Seed) error {
 		ID: x.ID, Account: x.Account, State: x.State, Program: x.Program,
 		ClientName: x.ClientName, ClientAddr: x.ClientAddr,
 		LogonAt: now.Add(-x.LogonAgo), LastInputAt: now.Add(-x.IdleFor),
-	}}
+		Processes: slices.Clone(x.Programs),
+	}, busy: x.Busy}
+	if x.Keep != nil {
+		s.marker = &marker{*x.Keep, now.Add(-x.KeepAgo)}
+	}
 	if x.State == sessions.StateDisconnected && x.DisconnectedAgo >= 0 {
 		s.DisconnectedAt = now.Add(-x.DisconnectedAgo)
 		if x.IdleFor == 0 {

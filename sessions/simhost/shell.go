@@ -16,6 +16,7 @@ type shell struct {
 	owner              *Manager
 	idleTimeout        time.Duration
 	codePage           int
+	variables          map[string]string
 	created, lastUsed  time.Time // in the model's clock
 	waiting            int       // Receives that are being served: such a shell is not idle
 	operations         int       // commands ever started in it, see Quotas.OperationsPerUser

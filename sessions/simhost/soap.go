@@ -65,7 +65,8 @@ type envelope struct {
 		Shell *struct {
 			Name         string `xml:"Name,attr"`
 			IdleTimeOut  string
-			OutputStream string `xml:"OutputStreams"`
+			OutputStream string       `xml:"OutputStreams"`
+			Variables    []namedValue `xml:"Environment>Variable"`
 		}
 		CommandLine *struct {
 			Command   string

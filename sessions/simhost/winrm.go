@@ -44,9 +44,11 @@ type WinRM struct {
 	// (AppLocker, WDAC), in which it compiles nothing.
 	ConstrainedLanguage bool
 	// PowerShell runs the script of an -EncodedCommand in place of the simulation,
-	// which knows no script but the agent's. It must end soon after ctx has; what
-	// it returns is the exit code. Nil: simulated.
-	PowerShell func(ctx context.Context, script string, stdin io.Reader, stdout, stderr io.Writer) int
+	// which knows no script but the agent's. variables are the shell's. It must end
+	// soon after ctx has; what it returns is the exit code. Nil: simulated.
+	PowerShell func(ctx context.Context, script string, variables map[string]string, stdin io.Reader, stdout, stderr io.Writer) int
+	// Input is what becomes of commands' standard input; "" is as it should be.
+	Input Input
 	// CodePage is the console code page of shells that ask for none; 0 is 437.
 	CodePage int
 	// Zone is the host's time zone, for logon times; nil is UTC.
@@ -63,6 +65,17 @@ type WinRM struct {
 	// look at a session and its logoff, for example.
 	OnCommand func(line string)
 }
+
+// Input is a way in which a host takes no standard input.
+type Input string
+
+// The ways.
+const (
+	// InputRefused answers Send with a fault.
+	InputRefused Input = "refused"
+	// InputEmpty gives commands an input that is at its end.
+	InputEmpty Input = "empty"
+)
 
 // Quotas are winrm/config/Winrs and Service quotas.
 type Quotas struct {

@@ -42,13 +42,18 @@ func TestCommandLine(t *testing.T) {
 	if n := strings.Count(bootstrap, "\n"); n >= 15 {
 		t.Errorf("the script has %d lines", n)
 	}
-	t.Logf("%d characters, %d of them the script; the class has %d bytes", len(command), len(encoded), len(class))
+	// In the variables of a shell, which must fit into the least MaxEnvelopeSizekb, 150,
+	// and below Windows' bound of a variable.
+	if n := len(packed()); n > 32767 {
+		t.Errorf("the packed class has %d characters", n)
+	}
+	t.Logf("%d characters, %d of them the script; the class has %d bytes, %d as it is sent", len(command), len(encoded), len(class()), len(packed()))
 }
 
 // Windows PowerShell reads a script without a byte order mark in the code page of
 // the machine, and Add-Type's compiler its source: so both are ASCII.
 func TestSourcesAreASCII(t *testing.T) {
-	for name, text := range map[string]string{"agent.cs": class, "bootstrap.ps1": bootstrap} {
+	for name, text := range map[string]string{"the class": class(), "bootstrap.ps1": bootstrap} {
 		for i, r := range text {
 			if r > 126 || (r < ' ' && r != '\n') {
 				t.Errorf("%s: %q at byte %d", name, r, i)

@@ -3,7 +3,7 @@ package winagent
 import "time"
 
 // Config is how an agent is run. The zero value is meant for use: a zero
-// duration is its default, but for Processes.
+// duration is its default.
 type Config struct {
 	// StartWithin is how long a host may take until the agent has sent its first
 	// state; it compiles the agent in that time. Default 60 s.
@@ -13,7 +13,8 @@ type Config struct {
 	// Poll is how often the agent reads the sessions again if Windows signals
 	// nothing. Default 5 s.
 	Poll time.Duration
-	// Processes is how often the processes of all sessions are read as well; 0 never.
+	// Processes is how often the processes of all sessions are read as well.
+	// Default 30 s; negative never.
 	Processes time.Duration
 	// Ping is how often the agent hears from us. Default 30 s.
 	Ping time.Duration
@@ -33,10 +34,10 @@ func (c Config) withDefaults() Config {
 		field *time.Duration
 		value time.Duration
 	}{
-		{&c.StartWithin, time.Minute}, {&c.Beat, 15 * time.Second}, {&c.Poll, 5 * time.Second}, {&c.Ping, 30 * time.Second},
+		{&c.StartWithin, time.Minute}, {&c.Beat, 15 * time.Second}, {&c.Poll, 5 * time.Second}, {&c.Processes, 30 * time.Second}, {&c.Ping, 30 * time.Second},
 		{&c.Silence, 90 * time.Second}, {&c.Lost, 45 * time.Second}, {&c.Lifetime, 2 * time.Hour},
 	} {
-		if *d.field <= 0 {
+		if *d.field == 0 || *d.field < 0 && d.field != &c.Processes {
 			*d.field = d.value
 		}
 	}

@@ -5,6 +5,9 @@ import (
 	"fmt"
 )
 
+// WhyNoInput is UnusableError.Why of a host that takes no standard input.
+const WhyNoInput = "its standard input is refused"
+
 // UnusableError says that the host cannot run the agent, and that trying again
 // would not help until somebody changes the host. Its sessions may still be
 // readable in another way.

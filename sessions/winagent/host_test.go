@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -34,7 +35,9 @@ func TestAgentTellsSessionsExactly(t *testing.T) {
 	})
 	w := watch(t, Config{}, h)
 	before := time.Now()
-	r := w.until("a report", func(sessions.Report) bool { return true })
+	r := w.until("a report in which the accounts are known", func(r sessions.Report) bool {
+		return !slices.ContainsFunc(r.Sessions, func(s sessions.Session) bool { return !s.KeepUntil.IsZero() })
+	})
 	if r.Source != "agent" || r.NoEvict != "" || r.ReadAt.After(time.Now()) {
 		t.Errorf("report %+v", r)
 	}
@@ -205,19 +208,113 @@ func TestFactsComeFromTheRegistry(t *testing.T) {
 
 func TestProcessesOfSessions(t *testing.T) {
 	h := newStubHost(t)
+	const own = "\nP|2|10|csrss.exe|7|7\nP|2|800|explorer.exe|5000|5000"
+	disconnected := agenttest.Row(4, "alice", logonA, disconnectA, "")
 	h.Set(func() {
-		h.Sessions[2] = agenttest.Row(4, "alice", logonA, disconnectA, "") +
-			"\nP|2|700|winword.exe|100|20\nP|2|800|explorer.exe|5000|5000\nP|2|900|Setup.exe|1|2\nP|0|4|System|9|9"
+		h.Sessions[2] = disconnected + own + "\nP|2|700|winword.exe|100|20\nP|2|900|Setup.exe|1|2\nP|0|4|System|9|9"
+		h.Sessions[3] = agenttest.Row(0, "bob", logonA, 0, "") + "\nP|3|11|winlogon.exe|7|7\nP|3|70|notepad.exe|5|5"
+		h.Sessions[4] = agenttest.Row(4, "carol", logonA, disconnectA, "") + "\nP|4|12|csrss.exe|7|7"
+		h.Sessions[5] = agenttest.Row(4, "dave", logonA, disconnectA, "") + "\nP|5|13|secret.exe|7|7" // some of its programs are not shown
 	})
 	w := watch(t, Config{Processes: 100 * time.Millisecond, Poll: 50 * time.Millisecond, Beat: time.Hour}, h)
-	s := w.untilSession(2, "with processes", func(s sessions.Session) bool { return s.Processes != nil })
-	if !slices.Equal(s.Processes, []string{"explorer.exe", "Setup.exe", "winword.exe"}) || s.CPUTime != 123 || s.IOBytes != 700+900+2*1000 {
-		t.Errorf("processes %q, CPU %d, I/O %d", s.Processes, s.CPUTime, s.IOBytes)
+	r := w.until("programs", func(r sessions.Report) bool { s, _ := session(r, 2); return s.Processes != nil })
+	for id, want := range map[int]sessions.Session{
+		2: {Processes: []string{"Setup.exe", "winword.exe"}, CPUTime: 123, IOBytes: 700 + 900 + 2*1000},
+		3: {Processes: []string{"notepad.exe"}}, // sums of disconnected sessions only
+		4: {Processes: []string{}},              // nothing but what every session has
+		5: {},                                   // not read, which is not none
+	} {
+		s, _ := session(r, id)
+		if !slices.Equal(s.Processes, want.Processes) || (s.Processes == nil) != (want.Processes == nil) || s.CPUTime != want.CPUTime || s.IOBytes != want.IOBytes {
+			t.Errorf("session %d: programs %q, CPU %d, I/O %d", id, s.Processes, s.CPUTime, s.IOBytes)
+		}
+		if (s.WorkAt.IsZero()) != (want.Processes == nil) || s.WorkAt.After(r.HostTime) {
+			t.Errorf("session %d: looked at %s, the host has %s", id, s.WorkAt, r.HostTime)
+		}
 	}
-	h.Set(func() {
-		h.Sessions[2] = agenttest.Row(4, "alice", logonA, disconnectA, "") + "\nP|2|700|winword.exe|200|20"
+
+	h.Set(func() { h.Sessions[2] = disconnected + own + "\nP|2|700|winword.exe|200|20" })
+	w.untilSession(2, "after a while", func(s sessions.Session) bool {
+		return s.CPUTime == 220 && slices.Equal(s.Processes, []string{"winword.exe"})
 	})
-	w.untilSession(2, "after a while", func(s sessions.Session) bool { return s.CPUTime == 220 })
+	h.Set(func() { h.Sessions[2] = disconnected + "\nP|2|700|winword.exe|300|20" })
+	w.untilSession(2, "whose programs are not shown any more", func(s sessions.Session) bool { return s.Processes == nil && s.WorkAt.IsZero() })
+	h.Set(func() {
+		h.Sessions[2] = agenttest.Row(0, "erin", logonA+1, 0, "") + own + "\nP|2|700|winword.exe|300|20"
+	})
+	s := w.untilSession(2, "of another user", func(s sessions.Session) bool { return s.Account.User == "erin" })
+	if slices.Contains(s.Processes, "Setup.exe") {
+		t.Errorf("it has the programs of its predecessor: %q", s.Processes)
+	}
+}
+
+// Names are told when they change, and sums only of disconnected sessions.
+func TestProgramsCostLittle(t *testing.T) {
+	h := newStubHost(t)
+	h.Set(func() {
+		for id := 2; id < 52; id++ {
+			row := agenttest.Row(4*(id%2), fmt.Sprint("user", id), logonA, disconnectA, "") + fmt.Sprintf("\nP|%d|1%d|csrss.exe|7|7", id, id)
+			for n := range 20 {
+				row += fmt.Sprintf("\nP|%d|2%d%d|program%d.exe|7|7", id, id, n, n)
+			}
+			h.Sessions[id] = row
+		}
+	})
+	proc, err := h.Start(t.Context(), Command())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer proc.Close()
+	cfg := Config{Processes: 50 * time.Millisecond, Poll: 50 * time.Millisecond, Beat: time.Hour}.withDefaults()
+	if err := proc.Send(t.Context(), cfg.introduction()); err != nil {
+		t.Fatal(err)
+	}
+	var sizes []int
+	for out := newLineScanner(proc.Stdout()); len(sizes) < 3 && out.Scan(); {
+		if ln, err := parseLine(out.Bytes()); err != nil {
+			t.Fatal(err)
+		} else if ln.Kind == kindWork {
+			sizes = append(sizes, len(out.Bytes()))
+		}
+	}
+	if len(sizes) < 3 || sizes[2] > 50*60 {
+		t.Errorf("lines of %d bytes for 50 sessions", sizes)
+	}
+	t.Logf("50 sessions of 20 programs each: %d bytes, then %d", sizes[0], sizes[2])
+}
+
+func TestKeepMarker(t *testing.T) {
+	h := newStubHost(t)
+	set := logonA + 3600*ticksPerSecond
+	marker := func(kind int, text string) string { return fmt.Sprintf("\nK|1001|%d|%s|%d", kind, text, set) }
+	row := agenttest.Row(4, "alice", logonA, disconnectA, "") + "\nA|CONTOSO\\alice|1001"
+	h.Set(func() { h.Sessions[2] = row })
+	w := watch(t, Config{Poll: 30 * time.Millisecond, Beat: time.Hour}, h)
+	w.untilSession(2, "without a marker", func(s sessions.Session) bool { return s.KeepUntil.IsZero() })
+	for _, c := range []struct {
+		name, extra string
+		want        time.Time
+	}{
+		{"for hours", marker(1, "8h"), fromFileTime(set).Add(8 * time.Hour)},
+		{"until it is removed", marker(1, ""), fromFileTime(set).Add(sessions.KeepAtMost)},
+		{"removed", "", time.Time{}},
+		{"too long", marker(1, strings.Repeat("8", 1000)+"h"), fromFileTime(set).Add(sessions.KeepAtMost)},
+		{"a key without the value", marker(0, ""), time.Time{}},
+		{"of another type", marker(4, "8h"), fromFileTime(set).Add(sessions.KeepAtMost)},
+		{"of somebody else", strings.Replace(marker(1, "8h"), "1001", "1002", 1), time.Time{}},
+	} {
+		h.Set(func() { h.Sessions[2] = row + c.extra })
+		w.untilSession(2, c.name, func(s sessions.Session) bool { return s.KeepUntil.Equal(c.want) })
+	}
+}
+
+// A session of which it is not known yet whether its user wants it kept is kept.
+func TestKeepMarkerNotKnownYet(t *testing.T) {
+	now := fromFileTime(disconnectA)
+	s := (&sessionLine{ID: 2, State: 4, User: "alice", Logon: logonA, Pending: true}).translate(now)
+	if !s.KeepUntil.Equal(now.Add(pendingFor)) {
+		t.Errorf("kept until %s", s.KeepUntil)
+	}
 }
 
 // The agent must not outlive the broker, however that ends.

@@ -12,8 +12,8 @@ import (
 // protocol is the version of the lines that this package understands.
 const protocol = 1
 
-// Bounds of what an agent may say. A session takes some 300 bytes without its
-// processes and up to 2 kB with them.
+// Bounds of what an agent may say. A session takes some 300 bytes in a state and up
+// to 5 kB in a work.
 const (
 	maxLine     = 4 << 20
 	maxSessions = 20000
@@ -23,12 +23,17 @@ const (
 const (
 	kindHello  = "hello"
 	kindState  = "state"
+	kindWork   = "work"
 	kindBeat   = "beat"
 	kindPong   = "pong"
-	kindLogoff = "logoff"
 	kindError  = "error"
 	kindCannot = "cannot"
 	kindBye    = "bye"
+
+	// Answers to orders.
+	kindLogoff     = "logoff"
+	kindDisconnect = "disconnect"
+	kindMessage    = "message"
 )
 
 // line is what the agent says. Fields that are not of its Kind are zero.
@@ -50,7 +55,7 @@ type line struct {
 	// beat, at the answer in pong.
 	Up int64 `json:"up"`
 
-	// state; beat has Now and Hash
+	// state; work has Now, Hash and Sessions; beat has Now and Hash
 	Now      int64         `json:"now"` // FILETIME
 	Hash     string        `json:"hash"`
 	Console  int           `json:"console"`
@@ -60,12 +65,12 @@ type line struct {
 	// Request is the REQ of the command that this answers; "" if it does not.
 	Request string `json:"req"`
 
-	// logoff
+	// logoff, disconnect, message
 	ID     int    `json:"id"`
 	Result string `json:"result"`
 	State  int    `json:"state"`
 
-	// Why and Code belong to logoff, error, cannot and bye.
+	// Why and Code belong to answers to orders, error, cannot and bye.
 	Why    string `json:"why"`
 	Code   int    `json:"code"`
 	What   string `json:"what"`
@@ -75,23 +80,28 @@ type line struct {
 }
 
 // sessionLine is one session as the agent tells it. Times are FILETIMEs, 0 if
-// Windows did not tell.
+// Windows did not tell. work has ID, Logon, and what is below them.
 type sessionLine struct {
-	ID         int      `json:"id"`
-	State      int      `json:"state"` // WTS_CONNECTSTATE_CLASS
-	Name       string   `json:"name"`
-	User       string   `json:"user"`
-	Domain     string   `json:"domain"`
-	Logon      int64    `json:"logon"`
-	Disconnect int64    `json:"disc"`
-	Input      int64    `json:"input"`
-	Client     string   `json:"client"`
-	Addr       string   `json:"addr"`
-	Program    string   `json:"program"`
-	Error      int      `json:"error"` // why its details are missing, a Win32 code
-	Processes  []string `json:"procs"`
-	CPU        int64    `json:"cpu"`
-	IO         uint64   `json:"io"`
+	ID         int    `json:"id"`
+	State      int    `json:"state"` // WTS_CONNECTSTATE_CLASS
+	Name       string `json:"name"`
+	User       string `json:"user"`
+	Domain     string `json:"domain"`
+	Logon      int64  `json:"logon"`
+	Disconnect int64  `json:"disc"`
+	Input      int64  `json:"input"`
+	Client     string `json:"client"`
+	Addr       string `json:"addr"`
+	Program    string `json:"program"`
+	Error      int    `json:"error"` // why its details are missing, a Win32 code
+	Keep       string `json:"keep"`  // the user's marker, if Marked
+	Marked     int64  `json:"marked"`
+	Pending    bool   `json:"pending"` // whether there is a marker is not known yet
+
+	Processes []string `json:"procs"` // nil: as before
+	CPU       int64    `json:"cpu"`
+	IO        uint64   `json:"io"`
+	Unread    bool     `json:"unread"` // its processes cannot be seen any more
 }
 
 // parseLine reads one line. Fields that are not known are ignored, and so is a
@@ -107,8 +117,8 @@ func parseLine(b []byte) (*line, error) {
 		return nil, errors.New("not a line of the agent: it has no kind")
 	case l.Kind == kindHello && l.Version != protocol:
 		return nil, fmt.Errorf("the agent speaks version %d of the protocol, not %d", l.Version, protocol)
-	case l.Kind == kindState && l.Sessions == nil:
-		return nil, errors.New("a state without a list of sessions")
+	case (l.Kind == kindState || l.Kind == kindWork) && l.Sessions == nil:
+		return nil, fmt.Errorf("a %s without a list of sessions", l.Kind)
 	case len(l.Sessions) > maxSessions:
 		return nil, fmt.Errorf("a state with %d sessions", len(l.Sessions))
 	}

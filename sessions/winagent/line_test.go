@@ -21,6 +21,7 @@ func TestParseLine(t *testing.T) {
 		{`{"t":"something new"}`, ""},
 		{`{"t":"state","sessions":[]}`, ""},
 		{`{"t":"state"}`, "without a list"},
+		{`{"t":"work"}`, "without a list"},
 		{`{"t":"state","sessions":[{"id":"2"}]}`, "not a line"},
 		{`{"t":"state","sessions":[{"id":2,"logon":1e30}]}`, "not a line"},
 		{`{"t":"state","sessions":[],"facts":{"ts":{"fDenyTSConnections":[1]}}}`, ""},
@@ -65,12 +66,17 @@ func FuzzLine(f *testing.F) {
 	admin := true
 	f.Fuzz(func(t *testing.T, b []byte) {
 		l, err := parseLine(b)
-		if err != nil || l.Kind != kindState {
+		if err != nil || l.Kind != kindState && l.Kind != kindWork {
 			return
 		}
+		w := workload{}.take(l)
 		r, err := translate(&line{Admin: &admin}, l, time.Unix(0, 0))
 		if err != nil {
 			return
+		}
+		w = w.fill(r.Sessions)
+		if len(w) > len(r.Sessions) {
+			t.Fatalf("the work of %d sessions in %d", len(w), len(r.Sessions))
 		}
 		if len(r.Sessions) != len(l.Sessions) || r.HostTime.IsZero() || r.Limit < 0 || r.Limit > unlimited {
 			t.Fatalf("%+v", r)

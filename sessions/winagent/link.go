@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,6 +26,8 @@ type link struct {
 	// deliver is told each reading, from run's goroutine.
 	deliver func(*link, *sessions.Report)
 	cancel  context.CancelFunc // ends run
+	deaf    bool               // it takes no commands
+	apart   bool               // it was started for one order, and reads no sessions
 
 	outgoing chan outgoing
 	refresh  chan struct{}
@@ -34,13 +37,14 @@ type link struct {
 	err      error
 
 	mu      sync.Mutex
-	waiting map[string]chan *line // logoffs under way, by request
+	waiting map[string]chan *line // orders under way, by request
 	next    int                   // the number of the next request
 
 	// These belong to run's loop.
 	hello    *line
 	lastHash string // of the newest state
 	clock    agentClock
+	work     workload
 	sentAt   map[string]time.Time // of pings and snapshots, by request
 	failure  *line                // the newest error line since the last reading
 	readErr  error                // why there are no more lines, valid when their channel is closed
@@ -52,11 +56,11 @@ type outgoing struct {
 	result chan error
 }
 
-func newLink(cfg Config, proc Process, started time.Time, deliver func(*link, *sessions.Report), log *zap.Logger) *link {
+func newLink(cfg Config, deliver func(*link, *sessions.Report), log *zap.Logger) *link {
 	return &link{
-		cfg: cfg, log: log, proc: proc, deliver: deliver,
+		cfg: cfg, log: log, deliver: deliver,
 		outgoing: make(chan outgoing, 16), refresh: make(chan struct{}, 1), ready: make(chan struct{}), ended: make(chan struct{}),
-		waiting: map[string]chan *line{}, sentAt: map[string]time.Time{}, clock: agentClock{start: started},
+		waiting: map[string]chan *line{}, sentAt: map[string]time.Time{},
 	}
 }
 
@@ -93,6 +97,9 @@ func (l *link) run(ctx context.Context) {
 	l.err = l.explain(g.Wait(), said.String())
 }
 
+// errUnheard: the agent has not said a word since it was started.
+var errUnheard = errors.New("nothing has been heard from the agent since its start")
+
 // errEnded: the agent's output is over.
 var errEnded = errors.New("the agent has ended")
 
@@ -109,7 +116,7 @@ func (l *link) explain(err error, stderr string) error {
 		// cmd.exe names what is not recognized as a command, in its own language.
 		return &UnusableError{Why: "PowerShell is missing", Detail: excerpt(stderr)}
 	case code == 5:
-		return &UnusableError{Why: "its standard input is refused", Detail: excerpt(stderr)}
+		return &UnusableError{Why: WhyNoInput, Detail: excerpt(stderr)}
 	}
 	return fmt.Errorf("the agent ended at its start with exit code %d: %q", code, excerpt(stderr))
 }
@@ -211,9 +218,14 @@ func (l *link) serve(ctx context.Context, lines <-chan *line) error {
 		case <-l.refresh:
 			l.ask(ctx, "snapshot")
 		case <-heard.C:
+			if l.hello == nil {
+				return errUnheard
+			}
 			return errors.New("nothing has been heard from the agent for too long")
 		case <-read.C:
-			return l.noReading()
+			if !l.apart {
+				return l.noReading()
+			}
 		}
 	}
 }
@@ -222,7 +234,10 @@ func (l *link) serve(ctx context.Context, lines <-chan *line) error {
 const readFunction = "WTSEnumerateSessionsEx"
 
 func (l *link) noReading() error {
-	if l.hello == nil || l.failure == nil {
+	if l.hello == nil {
+		return errUnheard
+	}
+	if l.failure == nil {
 		return errors.New("the agent has read nothing for too long")
 	}
 	return fmt.Errorf("the agent cannot read the sessions: %s fails with Win32 error %d", excerpt(l.failure.What), l.failure.Code)
@@ -230,6 +245,9 @@ func (l *link) noReading() error {
 
 // ask sends a command that is answered with its request number, and notes when.
 func (l *link) ask(ctx context.Context, command string) {
+	if l.deaf {
+		return
+	}
 	req := l.request()
 	l.sentAt[req] = time.Now()
 	select {
@@ -262,14 +280,17 @@ func (l *link) handle(ctx context.Context, ln *line) (isReading bool, err error)
 		return false, ln.unusable()
 	case kindState:
 		return true, l.state(ln, now)
+	case kindWork:
+		l.work = l.work.take(ln)
+		return l.renew(ctx, ln, now), nil
 	case kindBeat:
-		return l.beat(ctx, ln, now), nil
+		return l.renew(ctx, ln, now), nil
 	case kindPong:
 		if sent, ok := l.sentAt[ln.Request]; ok {
 			l.clock.pong(sent, ln.Up)
 			delete(l.sentAt, ln.Request)
 		}
-	case kindLogoff:
+	case kindLogoff, kindDisconnect, kindMessage:
 		l.answer(ln)
 	case kindError:
 		l.failure = ln
@@ -288,7 +309,7 @@ func (ln *line) unusable() error {
 	case "mode":
 		return &UnusableError{Why: "constrained language mode", Detail: excerpt(ln.Detail)}
 	case "stdin":
-		return &UnusableError{Why: "its standard input is refused"}
+		return &UnusableError{Why: WhyNoInput}
 	case "compile":
 		return &UnusableError{Why: "it could not be compiled on the host", Detail: excerpt(string(ln.Base64))}
 	}
@@ -308,6 +329,7 @@ func (l *link) state(ln *line, now time.Time) error {
 		return err
 	}
 	l.lastHash = ln.Hash
+	l.work = l.work.fill(r.Sessions)
 	l.reading(r)
 	return nil
 }
@@ -320,8 +342,8 @@ func (l *link) reading(r *sessions.Report) {
 	l.deliver(l, r)
 }
 
-// beat makes the last reading new again, if it still holds.
-func (l *link) beat(ctx context.Context, ln *line, now time.Time) bool {
+// renew makes the last reading new again, if it still holds.
+func (l *link) renew(ctx context.Context, ln *line, now time.Time) bool {
 	hostTime := fromFileTime(ln.Now)
 	last := l.newest.Load()
 	if last == nil || ln.Hash != l.lastHash || hostTime.IsZero() {
@@ -329,6 +351,10 @@ func (l *link) beat(ctx context.Context, ln *line, now time.Time) bool {
 		return false
 	}
 	r := *last
+	if ln.Kind == kindWork {
+		r.Sessions = slices.Clone(last.Sessions)
+		l.work = l.work.fill(r.Sessions)
+	}
 	r.ReadAt, r.HostTime = l.clock.at(ln.Up, now), hostTime
 	l.reading(&r)
 	return true

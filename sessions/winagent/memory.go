@@ -8,9 +8,10 @@ import (
 
 // memory keeps from which client each session was last used: Windows forgets it
 // when the client goes.
-type memory map[memoryKey]client
+type memory map[sessionKey]client
 
-type memoryKey struct {
+// sessionKey tells one session of a host from all others that it ever has.
+type sessionKey struct {
 	id          int
 	incarnation string
 }
@@ -28,7 +29,7 @@ func (m memory) complete(list []sessions.Session) memory {
 		if s.Incarnation == "" {
 			continue
 		}
-		k := memoryKey{s.ID, s.Incarnation}
+		k := sessionKey{s.ID, s.Incarnation}
 		if s.ClientName == "" && !s.ClientAddr.IsValid() && s.State == sessions.StateDisconnected {
 			s.ClientName, s.ClientAddr = m[k].name, m[k].addr
 		}

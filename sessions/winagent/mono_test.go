@@ -25,6 +25,7 @@ type stubHost struct {
 	t       *testing.T
 	mu      sync.Mutex
 	running []*exec.Cmd
+	dumb    bool // it takes no standard input
 }
 
 func newStubHost(t *testing.T) *stubHost { return &stubHost{Host: agenttest.New(t), t: t} }
@@ -34,7 +35,26 @@ func (h *stubHost) Start(_ context.Context, command string) (Process, error) {
 	if command != Command() {
 		h.t.Errorf("command %q", command)
 	}
+	p, err := h.run(h.Command())
+	if err == nil && h.dumb {
+		p.(*localProcess).stdin.Close()
+	}
+	return p, err
+}
+
+// StartWith is VariableTransport.
+func (h *stubHost) StartWith(_ context.Context, command string, variables map[string]string) (Process, error) {
+	if command != Command() {
+		h.t.Errorf("command %q", command)
+	}
 	cmd := h.Command()
+	for name, value := range variables {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
+	return h.run(cmd)
+}
+
+func (h *stubHost) run(cmd *exec.Cmd) (Process, error) {
 	p, err := startProcess(cmd)
 	if err == nil {
 		h.mu.Lock()

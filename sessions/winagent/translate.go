@@ -29,7 +29,7 @@ func translate(hello, l *line, readAt time.Time) (*sessions.Report, error) {
 		}
 		seen[s.ID] = true
 		others = others || s.ID >= sessions.FirstListenerID || (s.ID == 0 && s.ID != hello.Own)
-		r.Sessions = append(r.Sessions, s.translate())
+		r.Sessions = append(r.Sessions, s.translate(r.HostTime))
 	}
 	admin := hello.Admin != nil && *hello.Admin
 	if !admin && !others {
@@ -42,12 +42,15 @@ func translate(hello, l *line, readAt time.Time) (*sessions.Report, error) {
 	return r, nil
 }
 
-func (s *sessionLine) translate() sessions.Session {
+// pendingFor is how long a session is kept of which it is not known yet whether its
+// user has asked for it.
+const pendingFor = time.Minute
+
+func (s *sessionLine) translate(hostTime time.Time) sessions.Session {
 	x := sessions.Session{
 		ID: s.ID, Name: s.Name, State: stateOf(s.State),
 		LogonAt: fromFileTime(s.Logon), LastInputAt: fromFileTime(s.Input),
 		ClientName: s.Client, Program: s.Program,
-		Processes: s.Processes, CPUTime: max(0, s.CPU), IOBytes: s.IO,
 	}
 	if s.User != "" {
 		x.Account = sessions.Account{Domain: s.Domain, User: s.User}
@@ -60,6 +63,12 @@ func (s *sessionLine) translate() sessions.Session {
 	}
 	if !x.LogonAt.IsZero() {
 		x.Incarnation = strconv.FormatInt(s.Logon, 10)
+	}
+	switch {
+	case s.Pending:
+		x.KeepUntil = hostTime.Add(pendingFor)
+	case s.Marked != 0:
+		x.KeepUntil = sessions.KeepUntil(s.Keep, fromFileTime(s.Marked), x.LogonAt, hostTime)
 	}
 	if a, err := netip.ParseAddr(strings.TrimSpace(s.Addr)); err == nil && !a.IsUnspecified() {
 		x.ClientAddr = a.Unmap()

@@ -12,6 +12,15 @@ type Transport interface {
 	Start(ctx context.Context, command string) (Process, error)
 }
 
+// VariableTransport is a Transport that can give a command environment variables.
+// By it an agent runs where standard input is refused.
+type VariableTransport interface {
+	Transport
+	// StartWith is Start with variables. Names and values are ASCII without
+	// characters that XML treats specially, some 20 kB of them.
+	StartWith(ctx context.Context, command string, variables map[string]string) (Process, error)
+}
+
 // Process is a running command. Stdout and Stderr are each read by one
 // goroutine and must be read to their ends; Send is called by one at a time.
 type Process interface {

@@ -48,7 +48,7 @@ type Config struct {
 	// Mode is how sessions are read and ended; "" means ModeText.
 	Mode Mode
 	// Processes is how often an agent reads the processes of all sessions as
-	// well; 0 never.
+	// well; 0 means 30 s, negative never.
 	Processes time.Duration
 	// TextEviction allows Evict where sessions are read by text. Off, such
 	// readings cannot be used to choose a victim: whoever decides by text should
@@ -105,7 +105,7 @@ func (c Config) check() (*target, error) {
 		return nil, errors.New("a CA or server name has no meaning over plain HTTP")
 	case c.Mode != "" && c.Mode != ModeAuto && c.Mode != ModeAgent && c.Mode != ModeText:
 		return nil, fmt.Errorf("mode %q is not auto, agent or text", c.Mode)
-	case c.Poll < 0 || c.Timeout < 0 || c.Processes < 0:
+	case c.Poll < 0 || c.Timeout < 0:
 		return nil, errors.New("a negative duration")
 	}
 	t := &target{

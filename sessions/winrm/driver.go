@@ -29,6 +29,8 @@ type channel interface {
 	watch(ctx context.Context, refresh <-chan struct{}, publish func(sessions.Report)) error
 	// evict is Driver.Evict.
 	evict(ctx context.Context, host string, victim sessions.Session) error
+	// byAgent is the agent that sessions are read by, nil where they are by text.
+	byAgent() *winagent.Agent
 }
 
 // New makes the driver of one host. It connects to nothing.
@@ -89,6 +91,37 @@ func (d *Driver) Refresh() {
 // the outcome is not known.
 func (d *Driver) Evict(ctx context.Context, h sessions.Host, victim sessions.Session) error {
 	return d.channel.evict(ctx, h.Name, victim)
+}
+
+// whyNoAgent: what an agent does, and nothing else does safely.
+const whyNoAgent = "sessions are read by quser and qwinsta on this host, without an agent there"
+
+// Message shows a text to the user of s, if that is still the session described, in
+// a window that stays until they close it. It does not wait for that. It needs an
+// agent on the host.
+//
+// Errors: *sessions.RefusedError if nothing was done. After any other the outcome is
+// not known.
+func (d *Driver) Message(ctx context.Context, h sessions.Host, s sessions.Session, title, text string) error {
+	a := d.channel.byAgent()
+	if a == nil {
+		return &sessions.RefusedError{Ref: sessions.RefOf(h.Name, s), Act: "sent a message", Why: whyNoAgent}
+	}
+	return a.Message(ctx, h.Name, s, title, text)
+}
+
+// Disconnect takes the client of s away and leaves the session as it is, if it is
+// still exactly the session described and Active; if s.LastInputAt is set its user
+// must have done nothing since. The host is the judge. It needs an agent there.
+//
+// Errors: *sessions.RefusedError if nothing was done. After any other the outcome is
+// not known.
+func (d *Driver) Disconnect(ctx context.Context, h sessions.Host, s sessions.Session) error {
+	a := d.channel.byAgent()
+	if a == nil {
+		return &sessions.RefusedError{Ref: sessions.RefOf(h.Name, s), Act: "disconnected", Why: whyNoAgent}
+	}
+	return a.Disconnect(ctx, h.Name, s)
 }
 
 // Close drops the connections that are kept between requests. Calls under way are

@@ -49,7 +49,7 @@ func TestRecordedAnswers(t *testing.T) {
 func TestMessages(t *testing.T) {
 	const url, shell, command = "https://rds1:5986/wsman", "S-1", "C-1"
 	for name, m := range map[string]string{
-		"Create":  createMessage(url, time.Second),
+		"Create":  createMessage(url, nil, time.Second),
 		"Command": commandMessage(url, shell, "logoff.exe 3 /V", time.Second),
 		"Receive": receiveMessage(url, shell, command, 1500*time.Millisecond),
 		"Delete":  deleteMessage(url, shell, time.Second),

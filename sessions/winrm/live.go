@@ -50,6 +50,9 @@ func (l *liveChannel) evict(ctx context.Context, host string, victim sessions.Se
 	return l.agent.Evict(ctx, host, victim)
 }
 
+// byAgent is channel.
+func (l *liveChannel) byAgent() *winagent.Agent { return l.agent }
+
 const (
 	// failuresToFall is how many agents in a row must have been started in vain
 	// before the host is read by text.
@@ -130,4 +133,12 @@ func (a *autoChannel) evict(ctx context.Context, host string, victim sessions.Se
 		return a.text.evict(ctx, host, victim)
 	}
 	return a.live.evict(ctx, host, victim)
+}
+
+// byAgent is channel.
+func (a *autoChannel) byAgent() *winagent.Agent {
+	if a.byText.Load() {
+		return nil
+	}
+	return a.live.byAgent()
 }

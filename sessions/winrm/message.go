@@ -4,6 +4,8 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/masterzen/winrm/soap"
@@ -55,14 +57,20 @@ func resourceMessage(url, action, resource, shell string, timeout time.Duration,
 	return h.Build()
 }
 
-// createMessage opens a shell. WINRS_NOPROFILE keeps the account's profile
-// unloaded, which is faster and leaves nothing on the host; the code page makes
-// the tools print UTF-8.
-func createMessage(url string, timeout time.Duration) string {
+// createMessage opens a shell whose commands have these variables, [MS-WSMV]
+// 2.2.4.37. WINRS_NOPROFILE keeps the account's profile unloaded, which is faster
+// and leaves nothing on the host; the code page makes the tools print UTF-8.
+func createMessage(url string, variables map[string]string, timeout time.Duration) string {
 	m := message(url, actionCreate, "", timeout,
 		soap.NewHeaderOption("WINRS_NOPROFILE", "TRUE"),
 		soap.NewHeaderOption("WINRS_CODEPAGE", codePageUTF8))
 	shell := m.CreateBodyElement("Shell", soap.DOM_NS_WIN_SHELL)
+	if len(variables) > 0 {
+		environment := m.CreateElement(shell, "Environment", soap.DOM_NS_WIN_SHELL)
+		for _, name := range slices.Sorted(maps.Keys(variables)) {
+			m.CreateElement(environment, "Variable", soap.DOM_NS_WIN_SHELL).SetAttr("Name", name).SetContent(variables[name])
+		}
+	}
 	m.CreateElement(shell, "InputStreams", soap.DOM_NS_WIN_SHELL).SetContent("stdin")
 	m.CreateElement(shell, "OutputStreams", soap.DOM_NS_WIN_SHELL).SetContent("stdout stderr")
 	m.CreateElement(shell, "IdleTimeOut", soap.DOM_NS_WIN_SHELL).SetContent(duration(idleTimeout))

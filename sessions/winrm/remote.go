@@ -16,7 +16,7 @@ import (
 )
 
 // remote starts commands that live long, each in a shell of its own. It is a
-// winagent.Transport. One connection is parked in a Receive, another sends.
+// winagent.VariableTransport. One connection is parked in a Receive, another sends.
 type remote struct {
 	client *client
 	// began: a command has been started since reset.
@@ -26,14 +26,19 @@ type remote struct {
 // faultFileNotFound: there is no such program (ERROR_FILE_NOT_FOUND as an HRESULT).
 const faultFileNotFound = 2147942402
 
-// Start is winagent.Transport. Old shells of ours that nobody uses any more are
-// deleted before: the number that an account may have can be as low as five.
+// Start is winagent.Transport.
 func (r *remote) Start(ctx context.Context, command string) (winagent.Process, error) {
+	return r.StartWith(ctx, command, nil)
+}
+
+// StartWith is winagent.VariableTransport. Old shells of ours that nobody uses any
+// more are deleted before: the number that an account may have can be as low as five.
+func (r *remote) StartWith(ctx context.Context, command string, variables map[string]string) (winagent.Process, error) {
 	c := r.client
 	if err := c.deleteOrphans(ctx); err != nil {
 		return nil, err
 	}
-	e, err := c.post(ctx, createMessage(c.target.url, c.operation), true)
+	e, err := c.post(ctx, createMessage(c.target.url, variables, c.operation), true)
 	if err != nil {
 		return nil, fmt.Errorf("open shell on %s: %w", c.target.addr, err)
 	}
@@ -95,7 +100,7 @@ func (p *remoteProcess) Send(ctx context.Context, data []byte) error {
 		_, err := p.client.post(ctx, m, false)
 		var fault *Fault
 		if errors.As(err, &fault) && fault.Code != FaultShellGone && fault.Code != FaultTimedOut {
-			return &winagent.UnusableError{Why: "its standard input is refused", Detail: fault.Error()}
+			return &winagent.UnusableError{Why: winagent.WhyNoInput, Detail: fault.Error()}
 		}
 		if err != nil {
 			return fmt.Errorf("send to %s: %w", p.client.target.addr, err)

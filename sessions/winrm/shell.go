@@ -53,7 +53,7 @@ func (c *client) run(ctx context.Context, command string) (*output, error) {
 func (c *client) runInShell(ctx context.Context, command string) (*output, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.target.timeout, errTimeout)
 	defer cancel()
-	e, err := c.post(ctx, createMessage(c.target.url, c.operation), true)
+	e, err := c.post(ctx, createMessage(c.target.url, nil, c.operation), true)
 	if err != nil {
 		return nil, fmt.Errorf("open shell: %w", err)
 	}

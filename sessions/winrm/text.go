@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/rdpbroker/rdpbroker/sessions"
+	"github.com/rdpbroker/rdpbroker/sessions/winagent"
 )
 
 // textChannel lists sessions with quser and qwinsta and ends them with logoff.
@@ -45,6 +46,9 @@ func (t *textChannel) watch(ctx context.Context, refresh <-chan struct{}, publis
 		pause.Reset(t.poll)
 	}
 }
+
+// byAgent is channel.
+func (t *textChannel) byAgent() *winagent.Agent { return nil }
 
 // report reads the host once. What the text does not tell stays zero: the
 // limit, and whether disconnected sessions count. HostTime is zero because all

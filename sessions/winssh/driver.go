@@ -92,6 +92,25 @@ func (d *Driver) Evict(ctx context.Context, h sessions.Host, victim sessions.Ses
 	return d.agent.Evict(ctx, h.Name, victim)
 }
 
+// Message shows a text to the user of s, if that is still the session described, in
+// a window that stays until they close it. It does not wait for that.
+//
+// Errors: *sessions.RefusedError if nothing was done, also while Watch has no agent
+// on the host. After any other the outcome is not known.
+func (d *Driver) Message(ctx context.Context, h sessions.Host, s sessions.Session, title, text string) error {
+	return d.agent.Message(ctx, h.Name, s, title, text)
+}
+
+// Disconnect takes the client of s away and leaves the session as it is, if it is
+// still exactly the session described and Active; if s.LastInputAt is set its user
+// must have done nothing since. The host is the judge.
+//
+// Errors: *sessions.RefusedError if nothing was done, also while Watch has no agent
+// on the host. After any other the outcome is not known.
+func (d *Driver) Disconnect(ctx context.Context, h sessions.Host, s sessions.Session) error {
+	return d.agent.Disconnect(ctx, h.Name, s)
+}
+
 // Close makes the driver connect no more. Calls under way are ended by their
 // contexts.
 func (d *Driver) Close() error { return d.link.Close() }

@@ -72,9 +72,14 @@ func New(t testing.TB) *Host {
 var build = sync.OnceValues(func() (string, error) {
 	_, here, _, _ := runtime.Caller(0)
 	here = filepath.Dir(here)
-	class, program, stub := filepath.Join(here, "..", "agent.cs"), filepath.Join(here, "testdata", "program.cs"), filepath.Join(here, "testdata", "wtsapi32.c")
+	program, stub := filepath.Join(here, "testdata", "program.cs"), filepath.Join(here, "testdata", "wtsapi32.c")
+	class, err := source(filepath.Join(here, ".."))
+	if err != nil {
+		return "", err
+	}
 	sum := sha256.New()
-	for _, f := range []string{class, program, stub} {
+	sum.Write(class)
+	for _, f := range []string{program, stub} {
 		b, err := os.ReadFile(f)
 		if err != nil {
 			return "", err
@@ -90,8 +95,12 @@ var build = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	defer os.RemoveAll(work)
+	one := filepath.Join(work, "agent.cs")
+	if err := os.WriteFile(one, class, 0o600); err != nil {
+		return "", err
+	}
 	for _, args := range [][]string{
-		{"mcs", "-langversion:5", "-warn:4", "-warnaserror", "-out:" + filepath.Join(work, "agent.exe"), class, program},
+		{"mcs", "-langversion:5", "-warn:4", "-warnaserror", "-out:" + filepath.Join(work, "agent.exe"), one, program},
 		{"gcc", "-Wall", "-Werror", "-shared", "-fPIC", "-o", filepath.Join(work, "stub.so"), stub, "-lpthread"},
 	} {
 		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
@@ -99,7 +108,7 @@ var build = sync.OnceValues(func() (string, error) {
 		}
 	}
 	config := "<configuration>"
-	for _, dll := range []string{"wtsapi32", "kernel32", "shell32"} {
+	for _, dll := range []string{"wtsapi32", "kernel32", "shell32", "advapi32"} {
 		config += fmt.Sprintf(`<dllmap dll="%s.dll" target="%s"/>`, dll, filepath.Join(dir, "stub.so"))
 	}
 	if err := os.WriteFile(filepath.Join(work, "agent.exe.config"), []byte(config+"</configuration>"), 0o600); err != nil {
@@ -113,8 +122,27 @@ var build = sync.OnceValues(func() (string, error) {
 	return dir, nil
 })
 
+// source is the agent's class as it is sent: its files in one text, the one with the
+// using directives first.
+func source(dir string) ([]byte, error) {
+	parts, err := filepath.Glob(filepath.Join(dir, "agent*.cs"))
+	if err != nil {
+		return nil, err
+	}
+	var all []byte
+	for _, f := range parts { // agent.cs comes before agent_act.cs in any order of names
+		b, err := os.ReadFile(f)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, b...)
+	}
+	return all, nil
+}
+
 // Command runs what bootstrap.ps1 runs: it takes the line with the class, ignores
-// it, and is the agent.
+// it, and is the agent; or takes it from the variable, if there is one in
+// Cmd.Environ.
 func (h *Host) Command() *exec.Cmd {
 	cmd := exec.Command("mono", filepath.Join(h.bin, "agent.exe"))
 	cmd.Env = append(os.Environ(), "WTS_STUB="+h.path, "MONO_REGISTRY_PATH="+h.registry)
@@ -152,7 +180,8 @@ func (h *Host) write() {
 	}
 }
 
-// Logoffs are the calls of WTSLogoffSession so far, "ID WAIT" each.
+// Logoffs is what has been done to sessions so far: "ID WAIT" for
+// WTSLogoffSession, "disconnect ID WAIT", "message ID STYLE SECONDS WAIT TITLE: TEXT".
 func (h *Host) Logoffs() []string {
 	b, err := os.ReadFile(h.path + ".log")
 	if err != nil {

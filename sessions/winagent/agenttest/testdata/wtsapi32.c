@@ -1,14 +1,17 @@
-/* A stand-in for wtsapi32.dll, kernel32.dll and shell32.dll that shows the agent
+/* A stand-in for wtsapi32.dll, kernel32.dll, advapi32.dll and shell32.dll that shows the agent
  * what a test has written to the file named by WTS_STUB, one thing a line, fields
  * parted by '|':
  *
  *   S|id|state|name|user|domain|logon|connect|disconnect|input|program|client|address|options
  *   P|session|pid|program|user time|kernel time
+ *   A|domain\user|RID          an account, S-1-5-21-1-2-3-RID
+ *   K|RID|type|text|FILETIME   the value Keep of the user's key Software\rdpbroker, and
+ *                              when that was written; type 0: there is no such value
  *   own|ID  console|ID  admin|0 or 1  noevents|1  fail|function|code
  *
  * Options of a session, parted by ',': error=CODE fails class 25; logoff=CODE fails
- * WTSLogoffSession; flip: a thread that has read the user's name sees the session
- * connected when it reads class 25 next. WTSLogoffSession appends the ID to the file
+ * WTSLogoffSession; act=CODE the others that change something; flip: a thread that has read the user's name sees the session
+ * connected when it reads class 25 next. What is done is appended to the file
  * WTS_STUB.log and changes nothing: the test does.
  *
  * Memory is laid out as on 64-bit Windows: WTS_SESSION_INFO_1W, WTSINFOEXW,
@@ -231,23 +234,110 @@ int WTSQuerySessionInformationW(void *server, int id, int what, char **data, uin
 	return ok;
 }
 
-int WTSLogoffSession(void *server, int id, int wait) {
+/* act does nothing to a session but to write it down, unless an option forbids it. */
+static int act(int id, const char *forbids, const char *what) {
 	char key[16], log[4096];
 	file f = load();
 	snprintf(key, sizeof key, "%d", id);
 	row *r = find(&f, "S", key);
-	const char *code = r ? option(r, "logoff=") : NULL;
+	const char *code = r ? option(r, forbids) : NULL;
 	int e = !r ? 7022 : code ? atoi(code) : 0;
 	drop(&f);
 	if (!e) {
 		snprintf(log, sizeof log, "%s.log", getenv("WTS_STUB"));
 		FILE *out = fopen(log, "a");
-		fprintf(out, "%d %d\n", id, wait);
+		fprintf(out, "%s\n", what);
 		fclose(out);
 	}
 	errno = e;
 	return !e;
 }
+
+int WTSLogoffSession(void *server, int id, int wait) {
+	char what[64];
+	snprintf(what, sizeof what, "%d %d", id, wait);
+	return act(id, "logoff=", what);
+}
+int WTSDisconnectSession(void *server, int id, int wait) {
+	char what[64];
+	snprintf(what, sizeof what, "disconnect %d %d", id, wait);
+	return act(id, "act=", what);
+}
+
+/* narrow copies n bytes of UTF-16 as ASCII. */
+static void narrow(char *to, int room, const wchar *w, int n) {
+	int i = 0;
+	for (; i < n / 2 && i < room - 1; i++) to[i] = w[i] < 127 && w[i] >= ' ' ? w[i] : '?';
+	to[i] = 0;
+}
+static int wlen(const wchar *w) {
+	int n = 0;
+	while (w[n]) n++;
+	return 2 * n;
+}
+int WTSSendMessageW(void *server, int id, wchar *title, int title_size, wchar *text, int text_size, int style, int seconds, int *response, int wait) {
+	char what[4096], t[256], x[2048];
+	narrow(t, sizeof t, title, title_size);
+	narrow(x, sizeof x, text, text_size);
+	snprintf(what, sizeof what, "message %d %d %d %d %s: %s", id, style, seconds, wait, t, x);
+	return act(id, "act=", what);
+}
+
+/* Accounts and the users' registry. A key's handle is its user's RID. */
+int LookupAccountNameW(wchar *system, wchar *account, unsigned char *sid, int *sid_size, wchar *domain, int *domain_size, int *use) {
+	char name[256];
+	narrow(name, sizeof name, account, wlen(account));
+	file f = load();
+	row *r = find(&f, "A", name);
+	uint32_t parts[] = {21, 1, 2, 3, r ? atoi(r->f[2]) : 0};
+	drop(&f);
+	if (!parts[4] || *sid_size < 28) { errno = 1332; return 0; }
+	memcpy(sid, "\1\5\0\0\0\0\0\5", 8);
+	memcpy(sid + 8, parts, sizeof parts);
+	*sid_size = 28;
+	*domain_size = *use = 0;
+	return 1;
+}
+int RegOpenKeyExW(void *key, wchar *path, int options, int access, void **opened) {
+	char p[256], end[64];
+	int rid = 0;
+	narrow(p, sizeof p, path, wlen(path));
+	if ((uint32_t)(intptr_t)key != 0x80000003 || access != 1 || sscanf(p, "S-1-5-21-1-2-3-%d%63s", &rid, end) != 2 || strcmp(end, "\\Software\\rdpbroker")) return 2;
+	snprintf(p, sizeof p, "%d", rid);
+	file f = load();
+	int there = find(&f, "K", p) != NULL;
+	drop(&f);
+	*opened = (void *)(intptr_t)rid;
+	return there ? 0 : 2;
+}
+int RegQueryValueExW(void *key, wchar *name, void *reserved, int *type, char *data, int *size) {
+	char p[16], n[16];
+	snprintf(p, sizeof p, "%d", (int)(intptr_t)key);
+	narrow(n, sizeof n, name, wlen(name));
+	file f = load();
+	row *r = find(&f, "K", p);
+	int e = !r || strcmp(n, "Keep") || !(*type = atoi(r->f[2])) ? 2 : 0;
+	if (!e) {
+		wchar *text = wides(r->f[3]);
+		int need = wlen(text) + 2;
+		if (need > *size) e = 234;
+		else memcpy(data, text, need);
+		*size = need;
+		free(text);
+	}
+	drop(&f);
+	return e;
+}
+int RegQueryInfoKeyW(void *key, void *a, void *b, void *c, void *d, void *e, void *g, void *h, void *i, void *j, void *k, int64_t *written) {
+	char p[16];
+	snprintf(p, sizeof p, "%d", (int)(intptr_t)key);
+	file f = load();
+	row *r = find(&f, "K", p);
+	*written = r ? atoll(r->f[4]) : 0;
+	drop(&f);
+	return r ? 0 : 2;
+}
+int RegCloseKey(void *key) { return 0; }
 
 static volatile int flush;
 
