@@ -58,8 +58,20 @@ func rootCommand() *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
 	})
-	root.AddCommand(serveCommand(), demoCommand(), checkCommand(), hostsCommand(), sessionsCommand(),
-		explainCommand(), probeCommand(), doctorCommand(), auditCommand(), serviceCommand(), versionCommand())
+	root.AddCommand(
+		serveCommand(),
+		demoCommand(),
+		checkCommand(),
+		doctorCommand(),
+		hostsCommand(),
+		sessionsCommand(),
+		explainCommand(),
+		auditCommand(),
+		probeCommand(),
+		serviceCommand(),
+		manCommand(),
+		versionCommand(),
+	)
 	return root
 }
 
