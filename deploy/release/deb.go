@@ -72,7 +72,7 @@ func (r *release) deb(t target, broker string, man []file) error {
 	info := nfpm.WithDefaults(&nfpm.Info{
 		Name: "rdpbroker", Arch: t.arch, Platform: t.os, Version: r.version, VersionSchema: "none",
 		Section: "net", Priority: "optional", Maintainer: maintainer, Description: description,
-		Homepage: "https://github.com/rdpbroker/rdpbroker", License: "Apache-2.0", MTime: r.at,
+		Homepage: "https://github.com/rdpbroker/rdpbroker", MTime: r.at,
 		DisableGlobbing: true,
 		Overridables: nfpm.Overridables{
 			Contents:   contents,
@@ -94,6 +94,8 @@ const lintianOverrides = `# A Go program is linked by itself, with what it needs
 rdpbroker: statically-linked-binary [usr/bin/rdpbroker]
 # The package is built from upstream's own sources; no bug asks for it.
 rdpbroker: initial-upload-closes-no-bugs
+# What the operator is told to type.
+rdpbroker: maintainer-script-calls-systemctl [postinst:25]
 # Passwords of hosts lie there.
 rdpbroker: non-standard-dir-perm 0750 != 0755 [etc/rdpbroker/]
 `
