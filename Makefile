@@ -5,7 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 # A static binary: it runs on any Linux of the last ten years.
 BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 
-.PHONY: help build run test check peers race cross soak soak-scale fuzz clean
+.PHONY: help build run test check peers race cross package release soak soak-scale fuzz clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -17,7 +17,7 @@ build: ## bin/rdpbroker, and the logon probe bin/rdpprobe
 run: build ## the demo farm: two simulated hosts and the broker in front
 	bin/rdpbroker demo $(ARGS)
 
-test: peers check cross race ## everything, against real peers; installs them where it can
+test: peers check cross race package ## everything, against real peers; installs them where it can
 
 check: ## the quick part: format, vet, unit tests
 	@out=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \
@@ -44,6 +44,12 @@ cross: ## the other platforms still build
 	GOOS=linux GOARCH=arm64 $(BUILD) -o /dev/null ./broker/cmd/rdpbroker
 	GOOS=windows GOARCH=amd64 $(BUILD) -o /dev/null ./broker/cmd/rdpbroker
 
+package: ## a release is two equal builds; the .deb is installed, started and removed
+	cd deploy/release && $(GO) vet . && $(GO) test -count=1 -timeout 14m .
+
+release: ## all that is published, in dist/: archives, packages, SBOMs, checksums
+	cd deploy/release && $(GO) run . -root ../.. -out ../../dist
+
 FUZZTIME ?= 20s
 fuzz: ## every fuzz target for FUZZTIME each
 	@for p in $$($(GO) list ./...); do \
@@ -53,4 +59,4 @@ fuzz: ## every fuzz target for FUZZTIME each
 	done
 
 clean:
-	rm -rf bin
+	rm -rf bin dist
