@@ -25,10 +25,9 @@ type Filter struct {
 
 // Kinds are the words that Filter.Kind may be.
 func Kinds() []string {
-	words := []string{
-		string(Decided), string(Refused), string(Left), string(Evicting), string(Evicted), string(EvictionRefused),
-		string(EvictionStuck), string(EvictionFailed), string(Confirmed), string(Noted),
-		string(ModeSet), string(KeepSet), string(KeepEnded), string(DrainSet),
+	var words []string
+	for _, e := range Events() {
+		words = append(words, string(e))
 	}
 	for k := placement.Reconnect; k <= placement.Refuse; k++ {
 		words = append(words, k.String())

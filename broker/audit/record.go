@@ -51,6 +51,14 @@ const (
 // configuration.
 const Configured = "configured"
 
+// Events are all events.
+func Events() []Event {
+	return []Event{
+		Decided, Refused, Left, Evicting, Evicted, EvictionRefused, EvictionStuck, EvictionFailed, Confirmed,
+		Noted, ModeSet, KeepSet, KeepEnded, DrainSet,
+	}
+}
+
 // Record is one event. Its zero fields do not apply to the event.
 type Record struct {
 	Time  time.Time `json:"time"`

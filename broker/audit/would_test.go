@@ -3,6 +3,9 @@ package audit
 import (
 	"fmt"
 	"net/netip"
+	"os"
+	"regexp"
+	"slices"
 	"testing"
 	"time"
 
@@ -122,5 +125,22 @@ func TestFilter(t *testing.T) {
 			t.Errorf("kind %q", k)
 		}
 		seen[k] = true
+	}
+}
+
+// TestEveryEventIsInTheList: a filter and a webhook take what is there.
+func TestEveryEventIsInTheList(t *testing.T) {
+	source, err := os.ReadFile("record.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`(?m)^\t\w+ +Event = "([a-z-]+)"$`).FindAllStringSubmatch(string(source), -1)
+	if len(found) < 10 {
+		t.Fatalf("only %d events were found", len(found))
+	}
+	for _, f := range found {
+		if !slices.Contains(Events(), Event(f[1])) {
+			t.Errorf("%s is not in Events", f[1])
+		}
 	}
 }

@@ -90,7 +90,7 @@ func (b *builder) admin() Admin {
 	}
 	a.Metrics = b.address("admin.metrics", k.Metrics, 0)
 	if host, _, err := net.SplitHostPort(a.Metrics); err == nil {
-		if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) {
+		if !loopback(host) {
 			b.warn("admin.metrics", quote(k.Metrics)+" can be reached from other machines: names of hosts and farms are open to whoever connects")
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/rdpbroker/rdpbroker/broker/audit"
 	"github.com/rdpbroker/rdpbroker/broker/placement"
 	"github.com/rdpbroker/rdpbroker/sessions"
 )
@@ -71,6 +72,27 @@ type Audit struct {
 	File string
 	// Rotate says when it is moved away, and what becomes of it then.
 	Rotate Rotate
+	// Webhook tells another system too; nil: none.
+	Webhook *Webhook
+}
+
+// Webhook is a system that is told of events as they happen.
+type Webhook struct {
+	// URL takes the messages; plain http only on this machine, or where the operator
+	// said so.
+	URL string
+	// Secret signs them; none: they are not signed.
+	Secret Secret
+	// Events are those that it is told of, never empty.
+	Events []audit.Event
+	// Timeout bounds one try, Tries their number.
+	Timeout time.Duration
+	Tries   int
+	// Undelivered is the file of messages that were given up, "" for none.
+	Undelivered string
+	// CAFile holds the certificates (PEM) that the system's own must come from; ""
+	// for those that this machine trusts.
+	CAFile string
 }
 
 // Rotate is the life of an audit file.

@@ -3,6 +3,8 @@ package config
 import (
 	"runtime"
 	"time"
+
+	"github.com/rdpbroker/rdpbroker/broker/audit"
 )
 
 // Everything that holds where broker.yaml leaves a key out stands in this file.
@@ -16,6 +18,11 @@ func presets(goos string) fileKeys {
 		Audit: auditKeys{
 			File:   "/var/log/rdpbroker/audit.jsonl",
 			Rotate: rotateKeys{Size: 64 << 20, Age: 30 * 24 * time.Hour, Keep: 365 * 24 * time.Hour, Compress: true},
+			Webhook: webhookKeys{
+				Events:  []event{event(audit.Evicted), event(audit.EvictionStuck), event(audit.EvictionFailed)},
+				Timeout: 5 * time.Second, Tries: 5,
+				Undelivered: "/var/lib/rdpbroker/webhook-undelivered.jsonl",
+			},
 		},
 		StateFile: "/var/lib/rdpbroker/state.json",
 		Limits: limitKeys{
@@ -46,6 +53,7 @@ func presets(goos string) fileKeys {
 		// TCP: any local user could connect to it, and there are no passwords.
 		keys.Admin.Socket = `C:\ProgramData\rdpbroker\admin.sock`
 		keys.Audit.File = `C:\ProgramData\rdpbroker\audit.jsonl`
+		keys.Audit.Webhook.Undelivered = `C:\ProgramData\rdpbroker\webhook-undelivered.jsonl`
 		keys.StateFile = `C:\ProgramData\rdpbroker\state.json`
 	}
 	return keys

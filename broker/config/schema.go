@@ -37,8 +37,20 @@ type logKeys struct {
 }
 
 type auditKeys struct {
-	File   string     `yaml:"file"`
-	Rotate rotateKeys `yaml:"rotate"`
+	File    string      `yaml:"file"`
+	Rotate  rotateKeys  `yaml:"rotate"`
+	Webhook webhookKeys `yaml:"webhook"`
+}
+
+type webhookKeys struct {
+	URL         string        `yaml:"url"`
+	SecretFile  string        `yaml:"secret_file"`
+	Events      []event       `yaml:"events"`
+	Timeout     time.Duration `yaml:"timeout" min:"1s" max:"1m"`
+	Tries       int           `yaml:"tries" min:"1" max:"20"`
+	Undelivered string        `yaml:"undelivered"`
+	CAFile      string        `yaml:"ca_file"`
+	PlainHTTP   bool          `yaml:"plain_http"`
 }
 
 type rotateKeys struct {

@@ -22,6 +22,7 @@ import (
 	"github.com/rdpbroker/rdpbroker/broker/identity"
 	"github.com/rdpbroker/rdpbroker/broker/ledger"
 	"github.com/rdpbroker/rdpbroker/broker/metrics"
+	"github.com/rdpbroker/rdpbroker/broker/webhook"
 	"github.com/rdpbroker/rdpbroker/rdpproxy"
 	"github.com/rdpbroker/rdpbroker/sessions"
 	"github.com/rdpbroker/rdpbroker/sessions/inventory"
@@ -52,6 +53,7 @@ type Daemon struct {
 	registry  *prometheus.Registry
 	metrics   *metrics.Metrics
 	audit     *audit.Writer // nil: no file
+	webhook   *webhook.Sender
 	recent    *audit.Ring
 	evictors  atomic.Pointer[map[string]driven] // drivers, to be read without mu
 
@@ -90,6 +92,13 @@ func New(cfg *config.Config, o Options) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
+	told, err := hook(cfg, o.Version)
+	if err != nil {
+		return nil, err
+	}
+	d.webhook = webhook.New(d.log)
+	d.webhook.SetConfig(told)
+	d.metrics.WatchWebhook(func() metrics.Webhook { return metrics.Webhook(d.webhook.Stats()) })
 	made, err := drivers(cfg, nil, d.log)
 	if err != nil {
 		return nil, err
@@ -186,6 +195,7 @@ func (d *Daemon) Run(stop, kill context.Context) error {
 	if d.audit != nil {
 		rooms.Go(func() error { return d.audit.Run(inner) })
 	}
+	rooms.Go(func() error { return d.webhook.Run(inner) })
 	d.checkDescriptors()
 	d.log.Info("rdpbroker runs", zap.String("version", d.opts.Version), zap.Int("hosts", len(d.Snapshot().Hosts)))
 
@@ -207,6 +217,7 @@ func (d *Daemon) Run(stop, kill context.Context) error {
 
 // close closes what New opened.
 func (d *Daemon) close() (err error) {
+	d.webhook.Close()
 	if d.audit != nil {
 		err = d.audit.Close()
 	}

@@ -7,12 +7,13 @@ import (
 	"github.com/rdpbroker/rdpbroker/broker/placement"
 )
 
-// record passes one event on to everybody who wants to know: audit file, recent
-// events, metrics, log, and the demo's screen. None of them blocks.
+// record passes one event on to everybody who wants to know: audit file, webhook,
+// recent events, metrics, log, and the demo's screen. None of them blocks.
 func (d *Daemon) record(r audit.Record) {
 	if d.audit != nil {
 		d.audit.Record(r)
 	}
+	d.webhook.Record(r)
 	d.recent.Add(r)
 	d.metrics.Record(r)
 	d.logRecord(r)

@@ -39,6 +39,10 @@ func (d *Daemon) reload(next *config.Config) error {
 	if err != nil {
 		return err
 	}
+	told, err := hook(next, d.opts.Version)
+	if err != nil {
+		return err
+	}
 	made, err := drivers(next, d.drivers, d.log)
 	if err != nil {
 		return err
@@ -52,6 +56,7 @@ func (d *Daemon) reload(next *config.Config) error {
 	if d.audit != nil {
 		d.audit.SetRotation(audit.Rotation(next.Audit.Rotate))
 	}
+	d.webhook.SetConfig(told)
 
 	old := d.drivers
 	d.drivers = made

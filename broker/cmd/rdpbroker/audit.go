@@ -17,6 +17,7 @@ import (
 	"github.com/rdpbroker/rdpbroker/broker/admin"
 	"github.com/rdpbroker/rdpbroker/broker/audit"
 	"github.com/rdpbroker/rdpbroker/broker/config"
+	"github.com/rdpbroker/rdpbroker/broker/daemon"
 )
 
 // week is how far --would looks back by itself.
@@ -49,7 +50,7 @@ would have shown a password. Without --since it looks at the last seven days.`,
 	f.BoolVar(&o.would, "would", false, "sum up what evict mode would have done while the mode was shadow")
 	f.BoolVar(&o.json, "json", false, "print JSON for scripts, one object a line; of --would one object")
 	c.RunE = func(c *cobra.Command, _ []string) error { return o.run(c) }
-	c.AddCommand(verifyCommand())
+	c.AddCommand(verifyCommand(), resendCommand())
 	return c
 }
 
@@ -258,6 +259,50 @@ Exit code 0: all is as it was written. 1: it is not, or could not be read.`,
 			return err
 		}
 		return tellVerdict(c, v, *asJSON)
+	}
+	return c
+}
+
+func resendCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "resend",
+		Short: "Send the webhook's undelivered messages again",
+		Long: `Send the messages again that audit.webhook in the configuration has not taken, the
+oldest first, once each. They bear the ids they had, so that the receiver can tell
+what it has seen. What is not taken stays in the file. The broker may run.
+
+Exit code 0: all were taken. 1: some were not.`,
+		Args: exactly(0, "no arguments"),
+	}
+	file := configFlag(c)
+	asJSON := c.Flags().Bool("json", false, "print JSON for scripts")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		cfg, err := config.Load(*file)
+		if err != nil {
+			return err
+		}
+		if cfg.Audit.Webhook == nil || cfg.Audit.Webhook.Undelivered == "" {
+			return fmt.Errorf("%s has no audit.webhook with a file for undelivered messages", *file)
+		}
+		ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt)
+		defer stop()
+		done, err := daemon.Resend(ctx, cfg, version)
+		out := c.OutOrStdout()
+		if *asJSON {
+			err = errors.Join(err, admin.WriteJSON(out, done))
+		} else {
+			fmt.Fprintf(out, "%d delivered, %d still undelivered\n", done.Delivered, done.Kept)
+			if done.Spoilt > 0 {
+				fmt.Fprintf(out, "%s in %s that no broker wrote\n", counted(done.Spoilt, "line"), cfg.Audit.Webhook.Undelivered)
+			}
+			if done.Last != "" {
+				fmt.Fprintln(out, "the last error:", done.Last)
+			}
+		}
+		if err == nil && done.Kept+done.Spoilt > 0 {
+			err = quietFailure{}
+		}
+		return err
 	}
 	return c
 }
