@@ -181,6 +181,9 @@ type WinRM struct {
 	Poll time.Duration
 	// Timeout bounds one reading.
 	Timeout time.Duration
+	// Processes is the time from one look at what runs in sessions to the next, where
+	// an agent reads them; 0: never.
+	Processes time.Duration
 	// TextEviction allows a logoff on what quser prints, where nothing better
 	// can be read.
 	TextEviction bool
@@ -204,6 +207,8 @@ type WindowsSSH struct {
 	SSH
 	// Timeout bounds one question.
 	Timeout time.Duration
+	// Processes is the time from one look at what runs in sessions to the next; 0: never.
+	Processes time.Duration
 }
 
 // RPC is how a Windows host is read as `query session /server:` does.

@@ -51,7 +51,7 @@ func TestSmallestFileHasTheDefaults(t *testing.T) {
 				Host: sessions.Host{Name: "ts1", Farm: "office", Addr: "ts1:3389", Slots: 2, Weight: 1},
 				WinRM: &WinRM{
 					URL: "https://ts1:5986/wsman", User: "svc", Password: Secret{Env: "SECRET"},
-					Auth: "ntlm", Mode: "auto", Poll: 15 * time.Second, Timeout: 20 * time.Second,
+					Auth: "ntlm", Mode: "auto", Poll: 15 * time.Second, Timeout: 20 * time.Second, Processes: 30 * time.Second,
 				},
 			}},
 		}},
@@ -79,7 +79,8 @@ func TestMerging(t *testing.T) {
 		Pins:    []placement.Pin{{Account: sessions.Account{Domain: "CONTOSO", User: "alice"}, Host: "ts2"}},
 		Eviction: placement.Eviction{
 			Mode: placement.Evict, Proof: placement.Credentials, RefuseUnproven: true, MinDisconnected: 48 * time.Hour, PerClientPerHour: 4,
-			Protect: []string{"Administrator", "frank", `CONTOSO\adm-?`, "backup*"},
+			Protect:          []string{"Administrator", "frank", `CONTOSO\adm-?`, "backup*"},
+			ProtectProcesses: []string{"setup*.exe", "robocopy.exe"},
 		},
 	}, office.Policy)
 	diff(t, []time.Duration{0, 90 * time.Second, time.Minute, 10 * time.Minute},
@@ -90,13 +91,13 @@ func TestMerging(t *testing.T) {
 		Host: sessions.Host{Name: "ts1", Farm: "office", Addr: "ts1:3389", Slots: 2, Weight: 1},
 		WinRM: &WinRM{
 			URL: "https://ts1.contoso.example:5986/wsman", User: `CONTOSO\svc`, Password: Secret{File: filepath.Join(folder, "secrets", "ts1")},
-			Auth: "basic", Mode: "auto", CAFile: filepath.Join(folder, "ca.pem"), Poll: time.Minute, Timeout: 2 * time.Minute,
+			Auth: "basic", Mode: "auto", CAFile: filepath.Join(folder, "ca.pem"), Poll: time.Minute, Timeout: 2 * time.Minute, Processes: 30 * time.Second,
 		},
 	}, {
 		Host: sessions.Host{Name: "ts2", Farm: "office", Addr: "10.0.0.2:3389", Slots: 3, CountDisconnected: sessions.No, Weight: 2, Draining: true},
 		WinRM: &WinRM{
 			URL: "https://10.0.0.2:5986/wsman", User: `CONTOSO\svc`, Password: shared,
-			Auth: "ntlm", Mode: "auto", CAFile: filepath.Join(folder, "ca.pem"), Poll: 15 * time.Second, Timeout: 2 * time.Minute,
+			Auth: "ntlm", Mode: "auto", CAFile: filepath.Join(folder, "ca.pem"), Poll: 15 * time.Second, Timeout: 2 * time.Minute, Processes: 30 * time.Second,
 		},
 	}, {
 		Host: sessions.Host{Name: "ts3", Farm: "office", Addr: "ts3:3389", Slots: 2, CountDisconnected: sessions.Yes, Weight: 1},
@@ -110,7 +111,8 @@ func TestMerging(t *testing.T) {
 	linux := cfg.Farm("linux")
 	diff(t, placement.Policy{
 		Balance: placement.FillFirst, TakeOverActive: true,
-		Eviction: placement.Eviction{Mode: placement.Off, MinDisconnected: 48 * time.Hour, PerClientPerHour: 4, Protect: []string{"Administrator"}},
+		Eviction: placement.Eviction{Mode: placement.Off, MinDisconnected: 48 * time.Hour, PerClientPerHour: 4, Protect: []string{"Administrator"},
+			ProtectProcesses: []string{"setup*.exe"}},
 	}, linux.Policy)
 	known := filepath.Join(folder, "known")
 	diff(t, []Host{{

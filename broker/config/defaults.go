@@ -35,8 +35,8 @@ func presets(goos string) fileKeys {
 		// A client that vanished shows after 25 s, and its session as disconnected.
 		KeepAlive: keepAliveKeys{Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3},
 		Defaults: defaultKeys{
-			WinRM: winrmKeys{Auth: "ntlm", Mode: "auto", Poll: 15 * time.Second, Timeout: 20 * time.Second},
-			SSH:   winsshKeys{Timeout: 20 * time.Second},
+			WinRM: winrmKeys{Auth: "ntlm", Mode: "auto", Poll: 15 * time.Second, Timeout: 20 * time.Second, Processes: 30 * time.Second},
+			SSH:   winsshKeys{Timeout: 20 * time.Second, Processes: 30 * time.Second},
 			RPC:   rpcKeys{Auth: "ntlm", Poll: 5 * time.Second, Timeout: 20 * time.Second},
 			XRDP:  xrdpKeys{Poll: 5 * time.Second, Timeout: 20 * time.Second},
 		},

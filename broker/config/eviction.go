@@ -34,6 +34,7 @@ func (b *builder) farmEviction(p path, f *farmKeys) evictionKeys {
 	under := shared
 	under.Protect, under.ProtectProcesses, under.ProtectList = nil, nil, ""
 	own := f.Eviction.over(b.decoder, under)
+	own.ProtectProcesses = slices.Concat(shared.ProtectProcesses, own.ProtectProcesses)
 	own.Protect = slices.Concat(shared.Protect, own.Protect, b.patterns(p.key("protect_list"), own.ProtectList))
 	if f.Eviction.given() {
 		b.checkEviction(&own, p, "eviction")
@@ -43,9 +44,6 @@ func (b *builder) farmEviction(p path, f *farmKeys) evictionKeys {
 
 // checkEviction checks k, whose keys come from the first of blocks that has them.
 func (b *builder) checkEviction(k *evictionKeys, blocks ...path) {
-	if len(k.ProtectProcesses) > 0 {
-		b.bad(b.source("protect_processes", blocks...), "no host tells which programs run in this version, so this would protect nobody", "take it out, and protect accounts")
-	}
 	if k.HardLimit < k.SoftLimit {
 		key := "hard_limit"
 		if !b.given(b.source(key, blocks...)) {
@@ -79,6 +77,9 @@ func (b *builder) eviction(k evictionKeys) placement.Eviction {
 	}
 	for _, p := range k.Protect {
 		e.Protect = append(e.Protect, string(p))
+	}
+	for _, p := range k.ProtectProcesses {
+		e.ProtectProcesses = append(e.ProtectProcesses, string(p))
 	}
 	return e
 }

@@ -41,6 +41,9 @@ func (b *builder) farms() []Farm {
 			if e := f.Policy.Eviction; e.Mode == placement.Evict && e.Proof == placement.Credentials && e.RefuseUnproven && h.XRDP != nil {
 				b.warn(b.source("without_nla", p.key("eviction"), "eviction"), "xrdp has no NLA: with refuse nobody is ever logged off "+h.Name)
 			}
+			if why := h.hidesPrograms(); why != "" && len(ev.ProtectProcesses) > 0 {
+				b.warn(b.source("protect_processes", p.key("eviction"), "eviction"), "what runs on "+h.Name+" is not known ("+why+"): nobody is ever logged off there")
+			}
 			f.Hosts = append(f.Hosts, h)
 		}
 		f.Policy.Pins = b.pins(p.key("pins"), k.Pins, f.Hosts)
@@ -48,6 +51,20 @@ func (b *builder) farms() []Farm {
 		out = append(out, f)
 	}
 	return out
+}
+
+// hidesPrograms says why the programs that run in a host's sessions are never known,
+// or "".
+func (h *Host) hidesPrograms() string {
+	switch {
+	case h.RPC != nil:
+		return "rpc does not tell"
+	case h.WinRM != nil && h.WinRM.Mode == "text":
+		return "mode: text does not tell"
+	case h.WinRM != nil && h.WinRM.Processes == 0, h.SSH != nil && h.SSH.Processes == 0:
+		return "processes: 0s"
+	}
+	return ""
 }
 
 // once checks that value has not come before in taken.

@@ -49,7 +49,13 @@ func FuzzParse(f *testing.F) {
 				t.Fatalf("the farm %+v cannot work", farm)
 			}
 			for _, h := range farm.Hosts {
-				if (h.WinRM == nil) == (h.XRDP == nil) || h.Addr == "" || h.Name == "" {
+				ways := 0
+				for _, given := range []bool{h.WinRM != nil, h.SSH != nil, h.RPC != nil, h.XRDP != nil} {
+					if given {
+						ways++
+					}
+				}
+				if ways != 1 || h.Addr == "" || h.Name == "" {
 					t.Fatalf("the host %+v cannot be read", h)
 				}
 			}

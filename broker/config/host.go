@@ -51,7 +51,7 @@ func (b *builder) host(p path, k *hostKeys, farm string) Host {
 		}
 	case k.SSH.given():
 		w := k.SSH.over(b.decoder, b.keys.Defaults.SSH)
-		h.SSH = &WindowsSSH{SSH: *b.ssh(p.key("ssh"), "defaults.ssh", w.sshKeys, h.Addr), Timeout: w.Timeout}
+		h.SSH = &WindowsSSH{SSH: *b.ssh(p.key("ssh"), "defaults.ssh", w.sshKeys, h.Addr), Timeout: w.Timeout, Processes: w.Processes}
 	case k.RPC.given():
 		h.RPC = b.rpc(p.key("rpc"), k.RPC.over(b.decoder, b.keys.Defaults.RPC), h.Addr)
 	default:
@@ -78,6 +78,7 @@ func (b *builder) winrm(p path, k winrmKeys, addr string) *WinRM {
 		ServerName:   k.ServerName,
 		Poll:         k.Poll,
 		Timeout:      k.Timeout,
+		Processes:    k.Processes,
 		TextEviction: k.TextEviction,
 	}
 	if k.User == "" {

@@ -118,13 +118,15 @@ type winrmKeys struct {
 	ServerName   string        `yaml:"server_name"`
 	Poll         time.Duration `yaml:"poll" min:"1s" max:"10m"`
 	Timeout      time.Duration `yaml:"timeout" min:"1s" max:"5m"`
+	Processes    time.Duration `yaml:"processes" min:"0s" max:"10m"`
 	PlainHTTP    bool          `yaml:"plain_http"`
 	TextEviction bool          `yaml:"text_eviction"`
 }
 
 type winsshKeys struct {
-	sshKeys `yaml:",inline"`
-	Timeout time.Duration `yaml:"timeout" min:"1s" max:"5m"`
+	sshKeys   `yaml:",inline"`
+	Timeout   time.Duration `yaml:"timeout" min:"1s" max:"5m"`
+	Processes time.Duration `yaml:"processes" min:"0s" max:"10m"`
 }
 
 type rpcKeys struct {

@@ -108,6 +108,7 @@ func newWinRM(w *config.WinRM, ca string, log *zap.Logger) (driver, error) {
 		Basic:        w.Auth == "basic",
 		Poll:         w.Poll,
 		Timeout:      w.Timeout,
+		Processes:    everyOrNever(w.Processes),
 		Mode:         winrm.Mode(w.Mode),
 		TextEviction: w.TextEviction,
 	}
@@ -115,6 +116,15 @@ func newWinRM(w *config.WinRM, ca string, log *zap.Logger) (driver, error) {
 		c.CA = []byte(ca)
 	}
 	return winrm.New(c, log)
+}
+
+// everyOrNever is a pause of broker.yaml, where 0 is never, as drivers take it,
+// where 0 is their default.
+func everyOrNever(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
 }
 
 func newRPC(r *config.RPC, log *zap.Logger) (driver, error) {

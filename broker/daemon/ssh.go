@@ -5,13 +5,17 @@ import (
 
 	"github.com/rdpbroker/rdpbroker/broker/config"
 	"github.com/rdpbroker/rdpbroker/sessions/sshlink"
+	"github.com/rdpbroker/rdpbroker/sessions/winagent"
 	"github.com/rdpbroker/rdpbroker/sessions/winssh"
 	"github.com/rdpbroker/rdpbroker/sessions/xrdp"
 )
 
 // newWinSSH makes the driver of a Windows host with OpenSSH.
 func newWinSSH(s *config.WindowsSSH, log *zap.Logger) (driver, error) {
-	return winssh.New(winssh.Config{Link: link(&s.SSH), Timeout: s.Timeout}, log)
+	return winssh.New(winssh.Config{
+		Link: link(&s.SSH), Timeout: s.Timeout,
+		Agent: winagent.Config{Processes: everyOrNever(s.Processes)},
+	}, log)
 }
 
 // newXRDP makes the driver of an xrdp host, over ssh or on this machine.
