@@ -49,10 +49,11 @@ var arrows = map[string][]string{
 	"broker/daemon":            {"*"},
 	"broker/doctor":            {"sessions", "sessions/winagent", "sessions/winrm", "broker/placement", "rdpproxy/reach"},
 	"broker/e2e":               {},
+	"broker/rdpfile":           {},
 	"broker/soak":              {},
 	"broker/soak/memnet":       {},
 	"broker/demo":              {"sessions", "sessions/simhost", "broker/audit", "broker/config", "broker/daemon", "broker/placement"},
-	"broker/cmd/rdpbroker":     {"broker/admin", "broker/audit", "broker/config", "broker/daemon", "broker/demo", "broker/doctor", "rdpproxy/reach", "sessions"},
+	"broker/cmd/rdpbroker":     {"broker/admin", "broker/audit", "broker/config", "broker/daemon", "broker/demo", "broker/doctor", "broker/identity", "broker/rdpfile", "broker/token", "rdpproxy/reach", "sessions"},
 	"broker/cmd/rdpprobe":      {"rdpproxy/probe"},
 
 	"rdpproxy/x224":            {},

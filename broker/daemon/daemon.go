@@ -88,7 +88,7 @@ func New(cfg *config.Config, o Options) (*Daemon, error) {
 	d.metrics.Version(o.Version)
 	d.metrics.Watch(d.metricsState)
 
-	people, err := directory(cfg)
+	people, err := Directory(cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -35,7 +35,7 @@ func (d *Daemon) reload(next *config.Config) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	// Everything that can fail comes first.
-	people, err := directory(next)
+	people, err := Directory(next)
 	if err != nil {
 		return err
 	}

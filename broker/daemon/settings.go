@@ -25,9 +25,9 @@ func farms(cfg *config.Config) broker.Config {
 	return c
 }
 
-// directory is what cfg tells of the people. The error is that of a token key
+// Directory is what cfg tells of the people. The error is that of a token key
 // that cannot be used.
-func directory(cfg *config.Config) (identity.Directory, error) {
+func Directory(cfg *config.Config) (identity.Directory, error) {
 	id := cfg.Identity
 	ring, err := TokenRing(id.Tokens)
 	if err != nil {

@@ -79,7 +79,7 @@ func TestSealedTokens(t *testing.T) {
 	}
 	good := o.seal(t, tokenFor("alice"), "new.key")
 	forged := bytes.Clone(good)
-	forged[len(forged)-3] ^= 3
+	forged[len(forged)-3] = "AB"[forged[len(forged)-3]%2] // A is odd, B is even
 	for i, c := range []struct {
 		name       string
 		text       []byte

@@ -68,6 +68,15 @@ func (d Directory) mapped(a sessions.Account) sessions.Account {
 	return a
 }
 
+// Account is who name stands for by the operator's word alone: an alias, else
+// DOMAIN\user, user@domain or a bare user. It is zero if name names nobody.
+func (d Directory) Account(name string) sessions.Account {
+	if a, ok := d.Aliases[strings.ToLower(strings.TrimSpace(name))]; ok {
+		return d.mapped(a)
+	}
+	return d.mapped(sessions.ParseAccount(name))
+}
+
 // resolved is d with all of its accounts mapped, so that whoever the operator wrote
 // as a UPN is the same account as on the hosts.
 func (d Directory) resolved() Directory {

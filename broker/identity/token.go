@@ -63,10 +63,7 @@ const longestName = 256
 // client knows of its user: where they contradict each other, the cookie is right.
 func (r *Resolver) inBlob(h Hint, cookie string) string {
 	name := strings.TrimSpace(h.Blob)
-	a := r.parse(name)
-	if alias, ok := r.dir.Aliases[strings.ToLower(name)]; ok {
-		a = alias
-	}
+	a := r.dir.Account(name)
 	if a.IsZero() || len(name) > longestName || !utf8.ValidString(name) || strings.ContainsFunc(name, notInName) {
 		return ""
 	}

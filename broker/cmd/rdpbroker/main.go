@@ -67,6 +67,7 @@ func rootCommand() *cobra.Command {
 		sessionsCommand(),
 		explainCommand(),
 		auditCommand(),
+		tokenCommand(),
 		probeCommand(),
 		serviceCommand(),
 		manCommand(),
