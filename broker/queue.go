@@ -93,7 +93,7 @@ func (b *Broker) inVain(f *farm, w *waiter, now time.Time) bool {
 		return false
 	}
 	if why := b.tooMany(f, w.id, b.settings(f.name)); why != "" && d.Own == nil {
-		d = placement.Decision{Kind: placement.WaitForSlot, Reason: why}
+		d = placement.Decision{Kind: placement.WaitForSlot, Class: placement.ClassTooMany, Reason: why}
 	}
 	w.last = d
 	return d.Host == ""

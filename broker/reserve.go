@@ -85,7 +85,7 @@ func (b *Broker) reserve(f *farm, w *waiter, brief bool, now time.Time) *logon {
 	for range maxRaces {
 		view, version, err := b.view(f, w.id, key, now)
 		if err != nil {
-			w.last = placement.Decision{Kind: placement.WaitForSlot, Reason: err.Error()}
+			w.last = placement.Decision{Kind: placement.WaitForSlot, Class: placement.ClassInternal, Reason: err.Error()}
 			return nil
 		}
 		view.Unproven, view.Brief = w.unproven, brief
@@ -98,7 +98,7 @@ func (b *Broker) reserve(f *farm, w *waiter, brief bool, now time.Time) *logon {
 			return nil
 		}
 		if why := b.tooMany(f, w.id, settings); why != "" && w.last.Own == nil {
-			w.last = placement.Decision{Kind: placement.WaitForSlot, Reason: why}
+			w.last = placement.Decision{Kind: placement.WaitForSlot, Class: placement.ClassTooMany, Reason: why}
 			return nil
 		}
 		if brief { // whoever is served is told why in full
@@ -110,11 +110,11 @@ func (b *Broker) reserve(f *farm, w *waiter, brief bool, now time.Time) *logon {
 			return l
 		}
 		if !errors.Is(err, ledger.ErrConflict) {
-			w.last = placement.Decision{Kind: placement.WaitForSlot, Reason: fmt.Sprintf("reserving on %s: %v", w.last.Host, err)}
+			w.last = placement.Decision{Kind: placement.WaitForSlot, Class: placement.ClassInternal, Reason: fmt.Sprintf("reserving on %s: %v", w.last.Host, err)}
 			return nil
 		}
 	}
-	w.last = placement.Decision{Kind: placement.WaitForSlot, Reason: "other brokers were faster each time"}
+	w.last = placement.Decision{Kind: placement.WaitForSlot, Class: placement.ClassInternal, Reason: "other brokers were faster each time"}
 	return nil
 }
 

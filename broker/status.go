@@ -75,7 +75,7 @@ func (b *Broker) Explain(farmName string, id sessions.Identity) placement.Decisi
 	f := b.farm(farmName)
 	view, _, err := b.view(f, id, id.Key(), time.Now())
 	if err != nil {
-		return placement.Decision{Kind: placement.WaitForSlot, Reason: err.Error()}
+		return placement.Decision{Kind: placement.WaitForSlot, Class: placement.ClassInternal, Reason: err.Error()}
 	}
 	return placement.Decide(view, id, b.settings(farmName).Policy)
 }

@@ -28,7 +28,7 @@ func Decide(v View, id sessions.Identity, p Policy) Decision {
 	var out outcome
 	d := decider{view: &v, id: &id, policy: &p, out: &out}
 	if v.Snapshot.FarmSize(v.Farm) == 0 {
-		return d.done(Decision{Kind: Refuse, Reason: fmt.Sprintf("farm %q has no host", v.Farm)})
+		return d.done(Decision{Kind: Refuse, Class: ClassNoHost, Reason: fmt.Sprintf("farm %q has no host", v.Farm)})
 	}
 	d.own = d.findOwn(own[:0])
 	if v.Brief { // no other host matters to the first steps
@@ -53,7 +53,7 @@ func Decide(v View, id sessions.Identity, p Policy) Decision {
 	if dec, ok := d.makeRoom(); ok {
 		return d.done(dec)
 	}
-	return d.done(Decision{Kind: WaitForSlot, Would: out.would, Reason: out.whyWait})
+	return d.done(Decision{Kind: WaitForSlot, Would: out.would, Reason: out.whyWait, Class: out.class})
 }
 
 // decider is one decision in the making. What is only looked at stands behind
@@ -75,6 +75,7 @@ type outcome struct {
 	candidates []Candidate
 	would      *Victim
 	whyWait    string
+	class      Class // of whyWait
 }
 
 // hostView is a host of the farm with what the decision needs to know of it.

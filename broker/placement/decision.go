@@ -69,6 +69,8 @@ type Decision struct {
 	Would *Victim `json:"would,omitempty"`
 	// Reason is one sentence for people.
 	Reason string `json:"reason"`
+	// Class is the reason in one word, "" for what was never decided.
+	Class Class `json:"class,omitempty"`
 	// Candidates are all hosts and sessions that were looked at, and why each
 	// lost or won.
 	Candidates []Candidate `json:"candidates,omitempty"`

@@ -15,6 +15,7 @@ func (d *decider) makeRoom() (Decision, bool) {
 		d.out.whyWait = "no slot is free, and nobody is logged off for this caller: " + why
 		return Decision{}, false
 	}
+	d.out.class = ClassNoVictim
 	best, bestHost := d.stalest()
 	if best == nil {
 		d.out.whyWait = "no slot is free, and no session may be logged off"
@@ -27,13 +28,13 @@ func (d *decider) makeRoom() (Decision, bool) {
 		who += ", once the host has accepted the caller's password"
 	}
 	if d.policy.Eviction.Mode != Evict {
-		d.out.would = best
+		d.out.would, d.out.class = best, ClassShadow
 		d.out.whyWait = "no slot is free; shadow mode would have logged off " + who
 		return Decision{}, false
 	}
 	d.markChosen(bestHost.Host.Name, best.Session.ID)
 	return Decision{
-		Kind: MakeRoom, Host: best.Host, Victim: best, NeedsProof: needsProof,
+		Kind: MakeRoom, Host: best.Host, Victim: best, NeedsProof: needsProof, Class: ClassVictim,
 		Reason: "the stalest session that policy gives up: " + who,
 	}, true
 }
@@ -42,20 +43,24 @@ func (d *decider) makeRoom() (Decision, bool) {
 func (d *decider) mayNotEvict() string {
 	e := &d.policy.Eviction
 	if e.Mode == Off {
+		d.out.class = ClassEvictionOff
 		return "eviction is off"
 	}
 	if e.PerClientPerHour > 0 && d.view.EvictionsByClient >= e.PerClientPerHour {
+		d.out.class = ClassClientCeiling
 		return fmt.Sprintf("this client address has already set off %d evictions within the hour", d.view.EvictionsByClient)
 	}
 	if e.Proof == Credentials && d.view.Unproven == "" {
 		return "" // whoever it is: the host will ask
 	}
 	if e.Proof == Credentials && e.RefuseUnproven {
+		d.out.class = ClassUnproven
 		return d.view.Unproven + " does not ask for a password before the session (NLA)"
 	}
 	if d.id.Trusted {
 		return ""
 	}
+	d.out.class = ClassCaller
 	_, exact := d.id.Account()
 	switch {
 	case len(d.id.Accounts) > 1:
@@ -120,6 +125,7 @@ func (d *decider) hostGivesUpNone(h *hostView) string {
 		return fmt.Sprintf("over its limit (%s): one logoff would free no slot", slots(h))
 	}
 	if limit := d.policy.Eviction.PerHostPerHour; limit > 0 && d.view.EvictionsByHost[h.Host.Name] >= limit {
+		d.out.class = ClassHostCeiling
 		return fmt.Sprintf("%d evictions there within the hour, the ceiling", limit)
 	}
 	return ""

@@ -5,6 +5,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -125,6 +126,16 @@ func checkVictim(t *rapid.T, s situation, d placement.Decision, v placement.Vict
 	}
 }
 
+// classWords stand in the reasons of a class.
+var classWords = map[placement.Class]string{
+	placement.ClassOwn: "session", placement.ClassToken: "token", placement.ClassPinned: "pinned", placement.ClassFreeSlot: "free slot",
+	placement.ClassVictim: "stalest", placement.ClassEvictionOff: "eviction is off", placement.ClassShadow: "shadow mode",
+	placement.ClassClientCeiling: "this client address", placement.ClassUnproven: "does not ask for a password",
+	placement.ClassCaller: "nobody is logged off for this caller", placement.ClassNoVictim: "no session may be logged off",
+	placement.ClassHostCeiling: "no session may be logged off", placement.ClassOwnHostFull: "the caller's own session is on",
+	placement.ClassNoHost: "has no host",
+}
+
 // What is said of a decision agrees with it.
 func TestDecisionsAreWellFormed(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -150,6 +161,12 @@ func TestDecisionsAreWellFormed(t *testing.T) {
 		}
 		if d.NeedsProof && d.Victim == nil {
 			t.Fatalf("proof for nothing: %+v", d)
+		}
+		if !slices.Contains(d.Kind.Classes(), d.Class) || (d.Class == placement.ClassShadow) != (d.Would != nil) {
+			t.Fatalf("a decision to %s of class %q\n%s", d.Kind, d.Class, s)
+		}
+		if word := classWords[d.Class]; word == "" || !strings.Contains(d.Reason, word) {
+			t.Fatalf("of class %q: %s", d.Class, d.Reason)
 		}
 		if d.Reason == "" || (d.Victim != nil) != (d.Kind == placement.MakeRoom) || (d.Own != nil) != (d.Kind == placement.Reconnect || d.Kind == placement.TakeOver) {
 			t.Fatalf("%+v", d)

@@ -32,7 +32,7 @@ func (d *decider) tokenHost() (Decision, bool) {
 			return Decision{}, false
 		}
 		d.choose(h.Host.Name, nil, "slot", "named by the token")
-		return Decision{Kind: Place, Host: h.Host.Name, Reason: "the token names this host, which has a free slot"}, true
+		return Decision{Kind: Place, Host: h.Host.Name, Class: ClassToken, Reason: "the token names this host, which has a free slot"}, true
 	}
 	d.note(d.id.Host, nil, "slot", "named by the token, but not a host of this farm")
 	return Decision{}, false
@@ -79,7 +79,7 @@ func (d *decider) ownSession() (Decision, bool) {
 		for i := range d.hosts {
 			d.note(d.hosts[i].Host.Name, nil, "slot", "the caller's own session is on "+full.Host.Name)
 		}
-		return Decision{Kind: WaitForSlot, Reason: fmt.Sprintf("the caller's own session is on %s, which is full (%s)", full.Host.Name, slots(full))}, true
+		return Decision{Kind: WaitForSlot, Class: ClassOwnHostFull, Reason: fmt.Sprintf("the caller's own session is on %s, which is full (%s)", full.Host.Name, slots(full))}, true
 	}
 	if best == nil {
 		return Decision{}, false
@@ -96,7 +96,7 @@ func (d *decider) keptOut(h *hostView, s sessions.Session) bool {
 // back is the decision for session n of h.
 func (d *decider) back(h *hostView, n int, why string) Decision {
 	s := &h.Report.Sessions[n]
-	dec := Decision{Kind: Reconnect, Host: h.Host.Name, Own: d.view.Snapshot.Ref(h.at, n), Reason: why}
+	dec := Decision{Kind: Reconnect, Host: h.Host.Name, Own: d.view.Snapshot.Ref(h.at, n), Reason: why, Class: ClassOwn}
 	if s.State != sessions.StateDisconnected {
 		dec.Kind = TakeOver
 	}
@@ -205,11 +205,12 @@ func (d *decider) freeSlot() (Decision, bool) {
 		return Decision{}, false
 	}
 	d.choose(best.Host.Name, nil, "slot", slots(best))
-	reason := fmt.Sprintf("a free slot on %s (%s)", best.Host.Name, slots(best))
+	dec := Decision{Kind: Place, Host: best.Host.Name, Reason: fmt.Sprintf("a free slot on %s (%s)", best.Host.Name, slots(best)), Class: ClassFreeSlot}
 	if best.Host.Name == pinned {
-		reason += ", the caller's pinned host"
+		dec.Reason += ", the caller's pinned host"
+		dec.Class = ClassPinned
 	}
-	return Decision{Kind: Place, Host: best.Host.Name, Reason: reason}, true
+	return dec, true
 }
 
 // firstFree is freeSlot in brief: it goes through the hosts in the order in which
@@ -220,7 +221,7 @@ func (d *decider) firstFree() (Decision, bool) {
 	if pinned := d.pinnedHost(); pinned != "" {
 		if i := snap.Position(pinned); i >= 0 && d.inFarm(i) {
 			if h := d.look(i); d.takesNew(&h) {
-				return Decision{Kind: Place, Host: pinned, Reason: "a free slot on the caller's pinned host"}, true
+				return Decision{Kind: Place, Host: pinned, Reason: "a free slot on the caller's pinned host", Class: ClassPinned}, true
 			}
 		}
 	}
@@ -264,7 +265,7 @@ func (d *decider) firstFree() (Decision, bool) {
 	if best.HostState == nil {
 		return Decision{}, false
 	}
-	return Decision{Kind: Place, Host: best.Host.Name, Reason: "a free slot"}, true
+	return Decision{Kind: Place, Host: best.Host.Name, Reason: "a free slot", Class: ClassFreeSlot}, true
 }
 
 // takesNew reports whether h has a slot for a new session.
