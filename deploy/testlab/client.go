@@ -14,6 +14,8 @@ import (
 type ClientOptions struct {
 	// Addr is host:port.
 	Addr string
+	// File is an .rdp file in place of Addr and User; only XFreeRDP reads it.
+	File string
 	// User and Password log on; both may be empty.
 	User, Password string
 	// Size is the desktop's, "WxH"; "" means 800x600.
@@ -44,7 +46,13 @@ func XFreeRDP(t testing.TB, d *Display, o ClientOptions) *Client {
 	const program = "xfreerdp|xfreerdp3"
 	Require(t, program, "setpriv")
 	path, _ := lookPath(program)
-	argv := []string{path, "/v:" + o.Addr, "/cert:ignore", "/size:" + o.size()}
+	argv := []string{path}
+	if o.File != "" { // it must come first
+		argv = append(argv, o.File)
+	} else {
+		argv = append(argv, "/v:"+o.Addr)
+	}
+	argv = append(argv, "/cert:ignore", "/size:"+o.size())
 	if o.User != "" {
 		argv = append(argv, "/u:"+o.User)
 	}
