@@ -44,8 +44,8 @@ type Deps struct {
 	// Record is told of every event, in order. It must not block and must not call
 	// the Broker.
 	Record func(audit.Record)
-	// Learn is told whom a client address turned out to be.
-	Learn func(client netip.Addr, a sessions.Account)
+	// Learn is told whom a caller turned out to be.
+	Learn func(id sessions.Identity, a sessions.Account)
 	// Remember keeps what operators have ordered over a restart (Broker.Restore). It
 	// may take as long as a disk takes, and must not call the Broker.
 	Remember func(Orders) error
@@ -166,7 +166,7 @@ func New(cfg Config, deps Deps) *Broker {
 		deps.Record = func(audit.Record) {}
 	}
 	if deps.Learn == nil {
-		deps.Learn = func(netip.Addr, sessions.Account) {}
+		deps.Learn = func(sessions.Identity, sessions.Account) {}
 	}
 	if deps.Remember == nil {
 		deps.Remember = func(Orders) error { return nil }

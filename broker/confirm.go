@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -14,35 +15,88 @@ import (
 // session itself holds the slot. The caller holds mu.
 func (b *Broker) confirm(now time.Time) {
 	for _, f := range b.farms {
-		for _, l := range f.inOrder() {
+		ls := f.byNumber()
+		var seen []*logon // before this reading
+		for _, l := range ls {
 			if l.res.Seen != nil {
-				b.promiseAnew(l)
-				continue
+				seen = append(seen, l)
 			}
-			if !isClosed(l.ready) || l.failed != nil {
-				continue
+		}
+		// Whoever is known takes their own session before it can be taken for somebody
+		// else's, and whoever was taken for somebody else the one that shows it.
+		for _, l := range ls {
+			if b.mayConfirm(l) && l.named() {
+				b.confirmed(f, l, b.arrived, now)
 			}
-			s, ok, sure := b.arrived(l)
-			if !ok {
-				continue
+		}
+		for _, l := range ls {
+			if b.mayConfirm(l) && l.guessed() {
+				b.confirmed(f, l, b.strayed, now)
 			}
-			ref := sessions.RefOf(l.host.Name, s)
-			l.res.Seen = &ref
-			f.notNew(ref)
-			// Lost with the reservation, if that has expired: the session is there.
-			_, _ = b.deps.Ledger.Update(context.Background(), l.res)
-			if sure {
-				b.deps.Learn(l.res.Client, s.Account)
+		}
+		for _, l := range ls {
+			if b.mayConfirm(l) && !l.named() {
+				b.confirmed(f, l, b.arrived, now)
 			}
-			b.record(audit.Record{
-				Time: now, Event: audit.Confirmed, Farm: f.name, Reservation: l.res.ID,
-				Identity: l.id, Decision: l.res.Decision, Account: s.Account, Took: now.Sub(l.res.MadeAt),
-			})
-			if l.conns == 0 {
-				b.drop(l)
+		}
+		for _, l := range seen {
+			b.promiseAnew(l)
+		}
+	}
+}
+
+// mayConfirm reports whether a new session may be l's.
+func (b *Broker) mayConfirm(l *logon) bool {
+	return l.res.Seen == nil && isClosed(l.ready) && l.failed == nil
+}
+
+// confirmed looks with find for l's session, and takes note of it.
+func (b *Broker) confirmed(f *farm, l *logon, find func(*logon) (s sessions.Session, ok, sure bool), now time.Time) {
+	s, ok, sure := find(l)
+	if !ok {
+		return
+	}
+	ref := sessions.RefOf(l.host.Name, s)
+	l.res.Seen = &ref
+	f.notNew(ref)
+	// Lost with the reservation, if that has expired: the session is there.
+	_, _ = b.deps.Ledger.Update(context.Background(), l.res)
+	if sure {
+		b.deps.Learn(l.id, s.Account)
+	}
+	r := audit.Record{
+		Time: now, Event: audit.Confirmed, Farm: f.name, Reservation: l.res.ID,
+		Identity: l.id, Decision: l.res.Decision, Account: s.Account, Took: now.Sub(l.res.MadeAt),
+	}
+	b.record(r)
+	if own := l.res.Decision.Own; sure && (own == nil || *own != ref) {
+		if r.Earlier = b.earlier(f, ref, s); len(r.Earlier) > 0 {
+			r.Event = audit.SecondSession
+			b.record(r)
+		}
+	}
+	if l.conns == 0 {
+		b.drop(l)
+	}
+}
+
+// earlier are the disconnected sessions in farm f of the one who has the new session s:
+// the broker did not know who was coming, or they could not be taken there.
+func (b *Broker) earlier(f *farm, ref sessions.Ref, s sessions.Session) []sessions.Ref {
+	var found []sessions.Ref
+	for _, at := range b.snapshot.AppendHostsOf(nil, s.Account) {
+		h := &b.snapshot.Hosts[at]
+		if h.Host.Farm != f.name {
+			continue
+		}
+		for _, x := range h.Report.Sessions {
+			other := sessions.RefOf(h.Host.Name, x)
+			if x.State == sessions.StateDisconnected && x.HasUser() && x.Account.Matches(s.Account) && other != ref && !b.leaving[other] {
+				found = append(found, other)
 			}
 		}
 	}
+	return found
 }
 
 // promiseAnew is for a logon whose session holds no slot any more, since it has ended
@@ -72,23 +126,22 @@ func (f *farm) notNew(ref sessions.Ref) {
 	}
 }
 
-// inOrder are f's logons, those with a name first, then by number: whoever is
-// known takes their own session before it can be taken for somebody else's.
-func (f *farm) inOrder() []*logon {
+// byNumber are f's logons in the order in which they were made.
+func (f *farm) byNumber() []*logon {
 	ls := make([]*logon, 0, len(f.logons))
 	for _, l := range f.logons {
 		ls = append(ls, l)
 	}
-	slices.SortFunc(ls, func(a, b *logon) int {
-		if aNamed, bNamed := !a.res.Account.IsZero(), !b.res.Account.IsZero(); aNamed != bNamed {
-			if aNamed {
-				return -1
-			}
-			return 1
-		}
-		return int(int64(a.res.ID) - int64(b.res.ID))
-	})
+	slices.SortFunc(ls, func(a, b *logon) int { return cmp.Compare(a.res.ID, b.res.ID) })
 	return ls
+}
+
+// named reports whether it is known, or guessed from the address, whose logon it is.
+func (l *logon) named() bool { return !l.res.Account.IsZero() }
+
+// guessed reports whether l's caller may well be somebody else than was thought.
+func (l *logon) guessed() bool {
+	return !l.id.Guess.IsZero() || l.named() && l.id.Confidence <= sessions.ConfidencePrefix
 }
 
 // arrived is the session that l's caller got, if the newest reading shows it. sure
@@ -121,4 +174,23 @@ func (b *Broker) arrived(l *logon) (s sessions.Session, ok, sure bool) {
 		}
 	}
 	return s, found > 0, named || found == 1 && !l.mixed
+}
+
+// strayed is the new session of somebody else than l's caller was taken for. It must
+// be the only one on the host that was made from the caller's address; where that
+// is not known, or behind address translation, there is none.
+func (b *Broker) strayed(l *logon) (s sessions.Session, ok, sure bool) {
+	h := b.snapshot.Host(l.host.Name)
+	if h == nil || h.Report == nil || !h.Report.ReadAt.After(l.res.MadeAt) {
+		return sessions.Session{}, false, false
+	}
+	found := 0
+	for _, x := range h.Report.Sessions {
+		if x.HasUser() && x.ClientAddr.IsValid() && x.ClientAddr.Unmap() == l.res.Client &&
+			!slices.Contains(l.res.Baseline, sessions.RefOf(l.host.Name, x)) {
+			s = x
+			found++
+		}
+	}
+	return s, found == 1, true
 }

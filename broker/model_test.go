@@ -226,10 +226,10 @@ func newWorld(t *testing.T, farm broker.Farm, hosts ...*modelHost) *world {
 			defer w.mu.Unlock()
 			w.records = append(w.records, r)
 		},
-		Learn: func(client netip.Addr, a sessions.Account) {
+		Learn: func(id sessions.Identity, a sessions.Account) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			w.learned[client] = a
+			w.learned[id.Client] = a
 		},
 		Remember: func(o broker.Orders) error {
 			w.mu.Lock()

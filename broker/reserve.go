@@ -276,7 +276,7 @@ func (b *Broker) part(l *logon, now time.Time) {
 // It may have been the first one's, and the second has yet to log on: the slot is
 // kept for whoever stays. The caller holds mu.
 func (b *Broker) unmix(l *logon) {
-	for _, o := range b.farm(l.res.Farm).inOrder() {
+	for _, o := range b.farm(l.res.Farm).byNumber() {
 		if o.mixed && o.res.Seen != nil && o.res.Decision.Own == nil && o.conns > 0 && o.host.Name == l.host.Name {
 			l.res.Seen, o.res.Seen = o.res.Seen, nil
 			// No session that is there is o's: a new one has always confirmed somebody.

@@ -51,6 +51,10 @@ type Identity struct {
 	// Accounts are the known accounts that the caller may be. Exactly one: that
 	// is who it is taken for. More: it could be any of them and is nobody.
 	Accounts []Account `json:"accounts,omitempty"`
+	// Guess is, where Accounts is not exactly one, whose session was last seen after
+	// the same address said the same; zero if there is none. It leads back to that
+	// account's session and gives no right to anything else.
+	Guess Account `json:"guess,omitzero"`
 	// Known: the one account was seen on a host, learned before, or is listed in
 	// broker.yaml. A name that somebody merely typed is not.
 	Known bool `json:"known"`
@@ -77,6 +81,15 @@ func (id Identity) Account() (a Account, ok bool) {
 	return Account{}, false
 }
 
+// Likely is who the caller is taken for on the way back to their own session:
+// Account, or else the Guess. ok is false if there is neither.
+func (id Identity) Likely() (a Account, ok bool) {
+	if a, ok := id.Account(); ok {
+		return a, true
+	}
+	return id.Guess, !id.Guess.IsZero()
+}
+
 // CouldBe reports whether the caller may be a. Whoever is not known exactly must
 // not lose their own work to their own arrival, so this errs towards yes.
 func (id Identity) CouldBe(a Account) bool {
@@ -85,7 +98,7 @@ func (id Identity) CouldBe(a Account) bool {
 			return true
 		}
 	}
-	return false
+	return id.Guess.Matches(a)
 }
 
 // Key names the caller for reservations: requests with the same key belong to

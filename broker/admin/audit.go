@@ -36,8 +36,11 @@ func AuditLine(r *audit.Record) string {
 	case r.Decision.Would != nil:
 		b.WriteString("  would cost " + victim(r.Decision.Would))
 	}
-	if r.Event == audit.Confirmed {
+	if r.Event == audit.Confirmed || r.Event == audit.SecondSession {
 		b.WriteString("  is " + account(r.Account))
+	}
+	for _, ref := range r.Earlier {
+		b.WriteString("  and left " + clean(ref.String(), maxWord))
 	}
 	if r.Took >= time.Millisecond {
 		b.WriteString("  took " + r.Took.Round(time.Millisecond).String())

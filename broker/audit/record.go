@@ -32,6 +32,9 @@ const (
 	EvictionFailed Event = "eviction-failed"
 	// Confirmed: the inventory saw the caller's session on the host.
 	Confirmed Event = "confirmed"
+	// SecondSession: the caller has a new session, and a disconnected one elsewhere,
+	// which a better knowledge of who was coming would have led to. See Earlier.
+	SecondSession Event = "second-session"
 	// Noted: something about the audit itself; Note says what.
 	Noted Event = "noted"
 
@@ -54,7 +57,7 @@ const Configured = "configured"
 // Events are all events.
 func Events() []Event {
 	return []Event{
-		Decided, Refused, Left, Evicting, Evicted, EvictionRefused, EvictionStuck, EvictionFailed, Confirmed,
+		Decided, Refused, Left, Evicting, Evicted, EvictionRefused, EvictionStuck, EvictionFailed, Confirmed, SecondSession,
 		Noted, ModeSet, KeepSet, KeepEnded, DrainSet,
 	}
 }
@@ -73,6 +76,8 @@ type Record struct {
 	// Account is, for Confirmed, who the caller turned out to be, and for KeepSet and
 	// KeepEnded whose session it is.
 	Account sessions.Account `json:"account,omitzero"`
+	// Earlier are, for SecondSession, the caller's sessions that were left behind.
+	Earlier []sessions.Ref `json:"earlier,omitempty"`
 	// Took is how long it took: the wait until a decision, the logoff of an eviction.
 	Took time.Duration `json:"took_ns,omitempty"`
 	// Mode is the eviction mode in force.

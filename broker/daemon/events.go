@@ -71,6 +71,8 @@ func (d *Daemon) logRecord(r audit.Record) {
 		d.log.Warn("no slot", append(fields, zap.Any("candidates", r.Decision.Candidates))...)
 	case audit.Left:
 		d.log.Info("left while waiting", fields...)
+	case audit.SecondSession:
+		d.log.Warn("somebody has a second session; the first one stays disconnected", append(fields, zap.Stringer("is", r.Account), zap.Stringers("earlier", r.Earlier))...)
 	case audit.Confirmed:
 		d.log.Debug("session seen", append(fields, zap.Stringer("is", r.Account))...)
 	default:

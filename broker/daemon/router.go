@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"time"
 
 	"go.uber.org/zap"
@@ -87,8 +86,8 @@ func hint(req rdpproxy.Request, farm string, at time.Time) identity.Hint {
 	return h
 }
 
-func (d *Daemon) learn(client netip.Addr, a sessions.Account) {
-	d.resolver.Load().Learn(client, a)
+func (d *Daemon) learn(id sessions.Identity, a sessions.Account) {
+	d.resolver.Load().Learn(id, a)
 }
 
 // proxyConfig is the proxy's part of cfg.

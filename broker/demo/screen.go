@@ -126,6 +126,8 @@ func (s *screen) record(r audit.Record) {
 		s.line(r.Time, "broker", fmt.Sprintf("%s was not logged off: %s", d.Victim.Session.Account, r.Error))
 	case audit.Confirmed:
 		s.line(r.Time, "broker", fmt.Sprintf("sees the session of %s on %s", r.Account, d.Host))
+	case audit.SecondSession:
+		s.line(r.Time, "broker", fmt.Sprintf("%s has a second session now, beside %s", r.Account, r.Earlier[0]))
 	}
 }
 

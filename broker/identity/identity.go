@@ -6,6 +6,7 @@ package identity
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -98,7 +99,8 @@ func (d Directory) resolved() Directory {
 
 // Memory bounds what a Resolver remembers of addresses.
 type Memory struct {
-	// Entries is how many; 0 means 10,000, a negative number none.
+	// Entries is how many addresses, and how many names said there; 0 means 10,000, a
+	// negative number none.
 	Entries int
 	// For is how long since it was learned; 0 means 30 days.
 	For time.Duration
@@ -111,11 +113,19 @@ type Resolver struct {
 	last atomic.Pointer[knownAt]
 }
 
-// memory is what several Resolvers share: who was last seen at an address.
+// memory is what several Resolvers share: whose session was last seen after a
+// connection from an address, and from there by one who said the same.
 type memory struct {
 	off      bool // nothing is learned
 	byClient *expirable.LRU[netip.Addr, sessions.Account]
-	changes  atomic.Uint64 // counts what is new in byClient
+	bySaid   *expirable.LRU[said, sessions.Account]
+	changes  atomic.Uint64 // counts what is new in them
+}
+
+// said is what was said at an address, in lower case and never "".
+type said struct {
+	client netip.Addr
+	words  string
 }
 
 // NewResolver makes a Resolver over dir with an empty memory. (The cache that
@@ -130,6 +140,7 @@ func NewResolver(dir Directory, mem Memory) *Resolver {
 	return &Resolver{dir: dir.resolved(), mem: &memory{
 		off:      mem.Entries < 0,
 		byClient: expirable.NewLRU[netip.Addr, sessions.Account](max(1, mem.Entries), nil, mem.For),
+		bySaid:   expirable.NewLRU[said, sessions.Account](max(1, mem.Entries), nil, mem.For),
 	}}
 }
 
@@ -138,16 +149,32 @@ func (r *Resolver) WithDirectory(dir Directory) *Resolver {
 	return &Resolver{dir: dir.resolved(), mem: r.mem}
 }
 
-// Learn remembers that client turned out to be a.
-func (r *Resolver) Learn(client netip.Addr, a sessions.Account) {
-	if !client.IsValid() || a.IsZero() || r.mem.off {
+// Learn remembers that the caller id turned out to be a.
+func (r *Resolver) Learn(id sessions.Identity, a sessions.Account) {
+	if !id.Client.IsValid() || a.IsZero() || r.mem.off {
 		return
 	}
-	before, _ := r.mem.byClient.Peek(client.Unmap())
-	r.mem.byClient.Add(client.Unmap(), a)
-	if before != a {
+	client := id.Client.Unmap()
+	before, _ := r.mem.byClient.Peek(client)
+	r.mem.byClient.Add(client, a)
+	changed := before != a
+	if id.Said != "" {
+		key := said{client, strings.ToLower(id.Said)}
+		before, _ := r.mem.bySaid.Peek(key)
+		r.mem.bySaid.Add(key, a)
+		changed = changed || before != a
+	}
+	if changed {
 		r.mem.changes.Add(1)
 	}
+}
+
+// learned is whose session was last seen after id's client said what id says.
+func (r *Resolver) learned(id *sessions.Identity) (sessions.Account, bool) {
+	if id.Said == "" {
+		return sessions.Account{}, false
+	}
+	return r.mem.bySaid.Get(said{id.Client, strings.ToLower(id.Said)})
 }
 
 // Resolve says who h may be, given the accounts that snap shows.
@@ -164,14 +191,16 @@ func (r *Resolver) Resolve(h Hint, snap *sessions.Snapshot) sessions.Identity {
 	if full := r.inBlob(h, name); full != "" {
 		id.Said = printable(full)
 		r.byName(&id, full, false, snap)
+		r.guess(&id)
 		return id
 	}
 	if named(name) {
 		// Even if the name is nobody's: the address must not speak for somebody else.
 		r.byName(&id, name, mayBeCut(h.Cookie), snap)
+		r.guess(&id)
 		return id
 	}
-	r.byAddress(&id, snap)
+	r.byAddress(&id)
 	return id
 }
 
@@ -222,9 +251,27 @@ func (r *Resolver) aliasesOf(prefix string) []sessions.Account {
 	return meant
 }
 
-// byAddress fills id from the static map, else from memory.
-func (r *Resolver) byAddress(id *sessions.Identity, snap *sessions.Snapshot) {
+// guess notes, where a name does not tell who it is, whose session was last seen
+// after the same name from the same address: that of somebody whose name it may be
+// the beginning of, or if it is nobody's (as an old one that a client still sends)
+// that of anybody.
+func (r *Resolver) guess(id *sessions.Identity) {
+	if _, exact := id.Account(); exact {
+		return
+	}
+	a, ok := r.learned(id)
+	if ok && (len(id.Accounts) == 0 || slices.ContainsFunc(id.Accounts, a.Matches)) {
+		id.Guess = a
+	}
+}
+
+// byAddress fills id from the static map, else from memory: a smart card says
+// the same each time, though nothing that names anybody.
+func (r *Resolver) byAddress(id *sessions.Identity) {
 	a, ok := r.dir.Clients[id.Client]
+	if !ok {
+		a, ok = r.learned(id)
+	}
 	if !ok {
 		a, ok = r.mem.byClient.Get(id.Client)
 	}

@@ -15,6 +15,9 @@ import (
 
 var client = netip.MustParseAddr("192.0.2.7")
 
+// at is somebody at an address who says nothing.
+func at(client netip.Addr) sessions.Identity { return sessions.Identity{Client: client} }
+
 func accounts(names ...string) []sessions.Account {
 	var as []sessions.Account
 	for _, n := range names {
@@ -164,10 +167,10 @@ func TestAddressSpeaksOnlyWithoutAName(t *testing.T) {
 	r := identity.NewResolver(identity.Directory{
 		Clients: map[netip.Addr]sessions.Account{thin: sessions.ParseAccount(`CONTOSO\kiosk`)},
 	}, identity.Memory{})
-	r.Learn(client, sessions.ParseAccount(`CONTOSO\alice`))
-	r.Learn(thin, sessions.ParseAccount(`CONTOSO\bob`))
-	r.Learn(netip.Addr{}, sessions.ParseAccount(`CONTOSO\nowhere`))
-	r.Learn(netip.MustParseAddr("192.0.2.60"), sessions.Account{Domain: "CONTOSO"})
+	r.Learn(at(client), sessions.ParseAccount(`CONTOSO\alice`))
+	r.Learn(at(thin), sessions.ParseAccount(`CONTOSO\bob`))
+	r.Learn(at(netip.Addr{}), sessions.ParseAccount(`CONTOSO\nowhere`))
+	r.Learn(at(netip.MustParseAddr("192.0.2.60")), sessions.Account{Domain: "CONTOSO"})
 	none := showing()
 
 	for _, c := range []struct {
@@ -200,7 +203,7 @@ func TestKnownFromEverywhere(t *testing.T) {
 		Aliases: map[string]sessions.Account{"x": sessions.ParseAccount(`CONTOSO\aliased`)},
 		Clients: map[netip.Addr]sessions.Account{client: sessions.ParseAccount(`CONTOSO\mapped`)},
 	}, identity.Memory{})
-	r.Learn(client, sessions.ParseAccount(`CONTOSO\learned`))
+	r.Learn(at(client), sessions.ParseAccount(`CONTOSO\learned`))
 	for _, user := range []string{"listed", "aliased", "mapped", "learned", "shown"} {
 		id := r.Resolve(identity.Hint{Client: client.Next(), Cookie: user}, showing(`CONTOSO\shown`))
 		if got := who(id); got != `known name CONTOSO\`+user {
@@ -213,7 +216,7 @@ func TestMemoryIsBoundedAndSharedByReloads(t *testing.T) {
 	r := identity.NewResolver(identity.Directory{}, identity.Memory{Entries: 2})
 	addr := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}) }
 	for i := range 3 {
-		r.Learn(addr(i), sessions.Account{User: fmt.Sprintf("user%d", i)})
+		r.Learn(at(addr(i)), sessions.Account{User: fmt.Sprintf("user%d", i)})
 	}
 	r = r.WithDirectory(identity.Directory{Trusted: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}})
 	for i, want := range []string{"none", "known address user1", "known address user2"} {
@@ -222,7 +225,7 @@ func TestMemoryIsBoundedAndSharedByReloads(t *testing.T) {
 			t.Errorf("address %d: %s, want %s", i, got, want)
 		}
 	}
-	r.Learn(addr(1), sessions.Account{User: "successor"})
+	r.Learn(at(addr(1)), sessions.Account{User: "successor"})
 	if got := who(r.Resolve(identity.Hint{Client: addr(1)}, showing())); got != "known address successor" {
 		t.Errorf("after somebody else sat down there: %s", got)
 	}
@@ -230,7 +233,7 @@ func TestMemoryIsBoundedAndSharedByReloads(t *testing.T) {
 
 func TestMemoryExpires(t *testing.T) {
 	r := identity.NewResolver(identity.Directory{}, identity.Memory{For: time.Millisecond})
-	r.Learn(client, sessions.Account{User: "alice"})
+	r.Learn(at(client), sessions.Account{User: "alice"})
 	for r.Resolve(identity.Hint{Client: client}, showing()).Confidence != sessions.ConfidenceNone {
 		time.Sleep(time.Millisecond) // the test's own deadline ends this
 	}
@@ -297,7 +300,7 @@ func TestKnownAccountsAreNotStale(t *testing.T) {
 			t.Errorf("at first: %s, want %s", got, c.want)
 		}
 	}
-	r.Learn(client, sessions.Account{User: "bob"})
+	r.Learn(at(client), sessions.Account{User: "bob"})
 	if got := ask("bob", snap); got != "known name bob" {
 		t.Errorf("once learned: %s", got)
 	}
@@ -316,7 +319,7 @@ func TestResolveFromManyGoroutines(t *testing.T) {
 	for i := range 8 {
 		wg.Go(func() {
 			for j := range 200 {
-				r.Learn(netip.AddrFrom4([4]byte{10, 0, byte(i), byte(j)}), sessions.Account{User: fmt.Sprintf("user%d", j)})
+				r.Learn(at(netip.AddrFrom4([4]byte{10, 0, byte(i), byte(j)})), sessions.Account{User: fmt.Sprintf("user%d", j)})
 				for _, cookie := range []string{"", "alice", "bob", "user10", "Administr"} {
 					r.Resolve(identity.Hint{Client: client, Cookie: cookie}, snap)
 				}
@@ -329,7 +332,7 @@ func TestResolveFromManyGoroutines(t *testing.T) {
 func BenchmarkResolve(b *testing.B) {
 	r := identity.NewResolver(identity.Directory{}, identity.Memory{})
 	for i := range 10_000 {
-		r.Learn(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), sessions.Account{Domain: "CONTOSO", User: fmt.Sprintf("User%d", i)})
+		r.Learn(at(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)})), sessions.Account{Domain: "CONTOSO", User: fmt.Sprintf("User%d", i)})
 	}
 	snap := showing()
 	for _, cookie := range []string{"user4711", "Administr"} {

@@ -61,6 +61,9 @@ func (r *Resolver) gather(snap *sessions.Snapshot) knownAccounts {
 	for _, a := range r.mem.byClient.Values() {
 		add(a)
 	}
+	for _, a := range r.mem.bySaid.Values() {
+		add(a)
+	}
 	snap.Accounts(add)
 	return all.merged()
 }

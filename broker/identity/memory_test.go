@@ -14,7 +14,7 @@ func TestNothingIsRememberedWhereThatIsOff(t *testing.T) {
 		known   bool
 	}{{0, true}, {5, true}, {-1, false}} {
 		r := NewResolver(Directory{}, Memory{Entries: c.entries})
-		r.Learn(client, sessions.Account{User: "alice"})
+		r.Learn(sessions.Identity{Client: client}, sessions.Account{User: "alice"})
 		if id := r.Resolve(Hint{Client: client}, sessions.NewSnapshot(nil)); id.Known != c.known {
 			t.Errorf("with %d entries: %+v", c.entries, id)
 		}

@@ -96,7 +96,7 @@ func TestTokens(t *testing.T) {
 		{"none", identity.Hint{}, "none", "", ""},
 	} {
 		r := identity.NewResolver(dir, identity.Memory{})
-		r.Learn(client, sessions.ParseAccount(`CONTOSO\carol`))
+		r.Learn(at(client), sessions.ParseAccount(`CONTOSO\carol`))
 		c.hint.Farm, c.hint.At = "office", now
 		id := r.Resolve(c.hint, showing(`CONTOSO\alice`, `CONTOSO\carol`))
 		if got := who(id); got != c.want || id.Token != string(c.verdict) || id.Host != c.host {
@@ -131,7 +131,7 @@ func TestBlobs(t *testing.T) {
 	r := identity.NewResolver(identity.Directory{
 		Aliases: map[string]sessions.Account{"front desk": sessions.ParseAccount(`CONTOSO\desk1`)},
 	}, identity.Memory{})
-	r.Learn(client, sessions.ParseAccount(`CONTOSO\carol`))
+	r.Learn(at(client), sessions.ParseAccount(`CONTOSO\carol`))
 	snap := showing(`CONTOSO\Administrator`, `CONTOSO\Administratrix`, `CONTOSO\alice`, `CONTOSO\carol`)
 	for _, c := range []struct{ name, blob, cookie, want, said string }{
 		{"alone", `CONTOSO\alice`, "", `known name CONTOSO\alice`, `CONTOSO\alice`},

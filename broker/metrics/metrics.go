@@ -35,6 +35,7 @@ type Metrics struct {
 	decisions  *prometheus.CounterVec   // farm, kind
 	left       *prometheus.CounterVec   // farm
 	confirmed  *prometheus.CounterVec   // farm
+	seconds    *prometheus.CounterVec   // farm
 	wait       *prometheus.HistogramVec // farm
 	evictions  *prometheus.CounterVec   // farm, outcome
 	evictionAt *prometheus.HistogramVec // farm
@@ -74,6 +75,7 @@ func New(reg prometheus.Registerer) *Metrics {
 		decisions: auto.NewCounterVec(counter("decisions_total", "Decisions, by kind: reconnect, take-over, place, make-room, wait, refuse."), []string{"farm", "kind"}),
 		left:      auto.NewCounterVec(counter("left_total", "Callers that went away while they waited."), []string{"farm"}),
 		confirmed: auto.NewCounterVec(counter("confirmed_total", "Callers whose session was seen on the host that they were sent to."), []string{"farm"}),
+		seconds:   auto.NewCounterVec(counter("second_sessions_total", "Callers that got a new session while a disconnected one of theirs was elsewhere in the farm."), []string{"farm"}),
 		wait: auto.NewHistogramVec(histogram("wait_seconds", "Time from a caller's arrival until it was given a host, turned away, or left.",
 			.01, .1, .5, 1, 2.5, 5, 10, 15, 20, 30, 45, 60, 120, 300, 600), []string{"farm"}),
 		evictions: auto.NewCounterVec(counter("evictions_total", "Logoffs to make room, by outcome: evicted, refused, stuck, failed; shadow were only thought of."), []string{"farm", "outcome"}),
@@ -117,6 +119,7 @@ func (m *Metrics) Prepare(farms, hosts []string) {
 		}
 		m.left.WithLabelValues(farm)
 		m.confirmed.WithLabelValues(farm)
+		m.seconds.WithLabelValues(farm)
 		m.wait.WithLabelValues(farm)
 		m.evictionAt.WithLabelValues(farm)
 		m.admission.WithLabelValues(farm)
@@ -142,6 +145,8 @@ func (m *Metrics) Record(r audit.Record) {
 		m.wait.WithLabelValues(r.Farm).Observe(r.Took.Seconds())
 	case audit.Confirmed:
 		m.confirmed.WithLabelValues(r.Farm).Inc()
+	case audit.SecondSession:
+		m.seconds.WithLabelValues(r.Farm).Inc()
 	}
 	if outcome, ok := outcomes[r.Event]; ok {
 		m.evictions.WithLabelValues(r.Farm, outcome).Inc()

@@ -180,6 +180,8 @@ func TestRecord(t *testing.T) {
 	m.Record(record(audit.Refused, placement.WaitForSlot, 30*time.Second))
 	m.Record(record(audit.Left, placement.WaitForSlot, 7*time.Second))
 	m.Record(record(audit.Confirmed, placement.Place, 20*time.Second))
+	m.Record(record(audit.SecondSession, placement.Place, 20*time.Second))
+	m.Token("office", "expired")
 	shadow := record(audit.Decided, placement.WaitForSlot, 0)
 	shadow.Decision.Would = &placement.Victim{}
 	m.Record(shadow)
@@ -200,6 +202,8 @@ func TestRecord(t *testing.T) {
 		`rdpbroker_wait_seconds_sum{farm="office"} 41`,
 		`rdpbroker_left_total{farm="office"} 1`,
 		`rdpbroker_confirmed_total{farm="office"} 1`,
+		`rdpbroker_second_sessions_total{farm="office"} 1`,
+		`rdpbroker_tokens_total{farm="office",verdict="expired"} 1`,
 	)
 }
 

@@ -94,7 +94,7 @@ func (h *hostView) free() int { return h.limit - h.used }
 
 // findOwn appends to buf where the caller has sessions.
 func (d *decider) findOwn(buf []int) []int {
-	me, ok := d.id.Account()
+	me, ok := d.id.Likely()
 	if !ok {
 		return buf
 	}

@@ -236,3 +236,30 @@ func TestUsed(t *testing.T) {
 		t.Errorf("%d in use on a host that was never read", got)
 	}
 }
+
+// A guess leads back to that one's own session, and to nothing else.
+func TestAGuess(t *testing.T) {
+	id := prefix("alice", "alicia")
+	id.Guess = sessions.Account{User: "alicia"}
+	for _, c := range []struct {
+		name  string
+		hosts []sessions.HostState
+		kind  placement.Kind
+		host  string
+	}{
+		{"their session", []sessions.HostState{host("a", 9), host("b", 9, disc(1, "alicia", hour))}, placement.Reconnect, "b"},
+		{"not the other's", []sessions.HostState{host("a", 9), host("b", 9, disc(1, "alice", hour))}, placement.Place, "a"},
+		{"nobody is logged off", []sessions.HostState{host("a", 1, disc(1, "bob", 9*hour))}, placement.WaitForSlot, ""},
+	} {
+		if d := placement.Decide(view(c.hosts...), id, evicting()); d.Kind != c.kind || d.Host != c.host {
+			t.Errorf("%s: %s", c.name, summary(d))
+		}
+	}
+	nobody := nobody()
+	nobody.Guess = id.Guess
+	full := view(host("a", 2, disc(1, "alicia", 9*hour), active(2, "x")))
+	full.Leaving = map[sessions.Ref]bool{}
+	if d := placement.Decide(full, nobody, evicting()); d.Kind != placement.Reconnect {
+		t.Errorf("whoever said a name that is nobody's: %s", summary(d))
+	}
+}

@@ -43,7 +43,7 @@ func (d *decider) tokenHost() (Decision, bool) {
 // stale hosts take their users back. Who is kept out by a full host waits for it:
 // a new session elsewhere would leave their work behind.
 func (d *decider) ownSession() (Decision, bool) {
-	if _, ok := d.id.Account(); !ok {
+	if _, ok := d.id.Likely(); !ok {
 		return Decision{}, false
 	}
 	var best *sessions.Session
@@ -84,7 +84,11 @@ func (d *decider) ownSession() (Decision, bool) {
 	if best == nil {
 		return Decision{}, false
 	}
-	return d.back(bestHost, bestAt, "the caller's own session"), true
+	why := "the caller's own session"
+	if _, exact := d.id.Account(); !exact {
+		why = "the session of whoever was last seen to come from there by this name"
+	}
+	return d.back(bestHost, bestAt, why), true
 }
 
 // keptOut reports whether h would turn the owner of s away: where disconnected
@@ -114,7 +118,7 @@ func (d *decider) bestOwn(h *hostView) (at int, best *sessions.Session) {
 	if !slices.Contains(d.own, h.at) {
 		return 0, nil
 	}
-	me, _ := d.id.Account()
+	me, _ := d.id.Likely()
 	for i := range h.Report.Sessions {
 		s := &h.Report.Sessions[i]
 		if !s.Account.Matches(me) || !s.HasUser() {
@@ -150,7 +154,7 @@ func (d *decider) ownLeaving(h *hostView) bool {
 	if !slices.Contains(d.own, h.at) {
 		return false
 	}
-	me, _ := d.id.Account()
+	me, _ := d.id.Likely()
 	for i := range h.Report.Sessions {
 		s := &h.Report.Sessions[i]
 		if !s.Account.Matches(me) || !s.HasUser() {
@@ -285,7 +289,7 @@ func (d *decider) order() sessions.Order {
 }
 
 func (d *decider) pinnedHost() string {
-	me, ok := d.id.Account()
+	me, ok := d.id.Likely()
 	if !ok {
 		return ""
 	}
