@@ -5,7 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 # A static binary: it runs on any Linux of the last ten years.
 BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 
-.PHONY: help build run test check peers race cross package release soak soak-scale fuzz clean
+.PHONY: help build run test check peers race cross package release bench soak soak-scale fuzz clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -36,6 +36,11 @@ soak: ## offices that work for hours, STEPS of them from SEED (0: any), and nobo
 SCALE ?= -scale-hosts 1000 -scale-sessions 50 -scale-changes 50 -scale-for 60s -scale-off 50
 soak-scale: ## what one broker needs to watch a large farm; about two minutes
 	$(GO) test -count=1 -timeout 15m -v -run TestScale ./broker/soak $(SCALE)
+
+bench: build ## beside HAProxy and a direct connection; a quarter of an hour, or BENCH_QUICK=1
+	@deploy/install-test-peers.sh haproxy
+	$(GO) build -o bin/rdpbench ./broker/cmd/rdpbench
+	bin/rdpbench -json bin/bench.json $(if $(BENCH_QUICK),,-markdown docs/benchmarks.md)
 
 peers:
 	@deploy/install-test-peers.sh

@@ -51,10 +51,12 @@ var arrows = map[string][]string{
 	"broker/e2e":               {},
 	"broker/rdpfile":           {},
 	"broker/soak":              {},
+	"broker/bench":             {"rdpproxy/loadgen", "sessions", "sessions/simhost"},
 	"broker/soak/memnet":       {},
 	"broker/demo":              {"sessions", "sessions/simhost", "broker/audit", "broker/config", "broker/daemon", "broker/placement"},
 	"broker/cmd/rdpbroker":     {"broker/admin", "broker/audit", "broker/config", "broker/daemon", "broker/demo", "broker/doctor", "broker/identity", "broker/rdpfile", "broker/token", "rdpproxy/reach", "sessions"},
 	"broker/cmd/rdpprobe":      {"rdpproxy/probe"},
+	"broker/cmd/rdpbench":      {"broker/bench"},
 
 	"rdpproxy/x224":            {},
 	"rdpproxy/relay":           {},
@@ -63,6 +65,7 @@ var arrows = map[string][]string{
 	"rdpproxy":                 {"rdpproxy/x224", "rdpproxy/relay", "rdpproxy/tlswatch"},
 	"rdpproxy/rdpserver":       {"rdpproxy/x224"},
 	"rdpproxy/reach":           {"rdpproxy/x224"},
+	"rdpproxy/loadgen":         {"rdpproxy/x224"},
 	"rdpproxy/probe":           {"rdpproxy/x224"},
 
 	"deploy/testlab": {},

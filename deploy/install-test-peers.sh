@@ -3,6 +3,7 @@
 # clients, an X server to show them on, and what reads the screens.
 #
 #   install-test-peers.sh           install what is missing
+#   install-test-peers.sh PACKAGE   only this one, such as haproxy for make bench
 #   install-test-peers.sh --list    print the package names
 set -eu
 
@@ -20,6 +21,8 @@ if [ "${1:-}" = --list ]; then
 	printf '%s\n' $packages
 	exit 0
 fi
+
+[ $# = 0 ] || packages="$*"
 
 missing=
 for p in $packages; do

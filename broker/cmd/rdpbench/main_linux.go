@@ -1,0 +1,55 @@
+// Command rdpbench measures rdpbroker beside HAProxy and a direct connection, see
+// make bench.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+
+	"github.com/rdpbroker/rdpbroker/broker/bench"
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	if len(os.Args) == 2 { // how it runs the hosts
+		if ok, err := bench.PlayPart(os.Args[1], os.Stdout); ok {
+			return code(err)
+		}
+	}
+	o := bench.Options{Out: os.Stdout}
+	flag.StringVar(&o.Program, "program", "bin/rdpbroker", "the rdpbroker to measure")
+	flag.BoolVar(&o.Quick, "quick", os.Getenv("BENCH_QUICK") == "1", "take under three minutes (BENCH_QUICK=1)")
+	flag.IntVar(&o.Rounds, "rounds", 0, "how often each is measured (0: 5, or 2 if quick)")
+	flag.StringVar(&o.JSON, "json", "", "a `file` for the results")
+	flag.StringVar(&o.Markdown, "markdown", "", "a `file` in which to replace the part between the marks")
+	only := flag.String("only", "", "whom to measure, with commas between: direct, HAProxy plain, HAProxy tuned, rdpbroker")
+	flag.Parse()
+	if flag.NArg() > 0 {
+		flag.Usage()
+		return 2
+	}
+	if *only != "" {
+		o.Only = strings.Split(*only, ",")
+	}
+	done, err := bench.Inside()
+	if !done {
+		err = bench.Run(o)
+	}
+	return code(err)
+}
+
+func code(err error) int {
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case !errors.As(err, &exit): // else it has said why itself
+		fmt.Fprintln(os.Stderr, "rdpbench:", err)
+	}
+	return 1
+}
