@@ -62,6 +62,7 @@ var arrows = map[string][]string{
 	"rdpproxy/relay":           {},
 	"rdpproxy/tlswatch":        {},
 	"rdpproxy/relay/relaytest": {"rdpproxy/relay"},
+	"rdpproxy/loop":            {"rdpproxy/relay"},
 	"rdpproxy":                 {"rdpproxy/x224", "rdpproxy/relay", "rdpproxy/tlswatch"},
 	"rdpproxy/rdpserver":       {"rdpproxy/x224"},
 	"rdpproxy/reach":           {"rdpproxy/x224"},

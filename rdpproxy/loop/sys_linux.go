@@ -1,0 +1,66 @@
+package loop
+
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The system calls of the hot path. A loop's descriptors never block, so a call
+// takes a microsecond or two; these do not tell Go's scheduler about it, which
+// takes about a tenth of that each time, and more when it takes the chance to give
+// the loop's place to somebody else.
+
+// recv reads into b. n is 0 at the end of the stream and after an error.
+func recv(fd int32, b []byte) (n int, errno syscall.Errno) {
+	for {
+		r, _, e := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), 0, 0, 0)
+		if e == 0 {
+			return int(r), 0
+		}
+		if e != unix.EINTR {
+			return 0, e
+		}
+	}
+}
+
+// send writes b or a part of it; a broken connection is an error and no signal.
+func send(fd int32, b []byte) (n int, errno syscall.Errno) {
+	for {
+		r, _, e := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), unix.MSG_NOSIGNAL, 0, 0)
+		if e == 0 {
+			return int(r), 0
+		}
+		if e != unix.EINTR {
+			return 0, e
+		}
+	}
+}
+
+// splice moves up to n bytes between a socket and a pipe without their leaving the kernel.
+func splice(from, to int32, n int) (moved int, errno syscall.Errno) {
+	for {
+		r, _, e := unix.RawSyscall6(unix.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(n), unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
+		if e == 0 {
+			return int(r), 0
+		}
+		if e != unix.EINTR {
+			return 0, e
+		}
+	}
+}
+
+// pollRaw is epoll_wait without the scheduler's knowledge, for msec milliseconds at most.
+func pollRaw(ep int, events []unix.EpollEvent, msec int) int {
+	n, _, e := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(ep), uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), uintptr(msec), 0, 0)
+	if e != 0 { // EINTR: somebody wants to stop the world
+		return 0
+	}
+	return int(n)
+}
+
+// shut closes one half; it fails only for a connection that is gone.
+func shut(fd int32) { _, _, _ = unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0) }
+
+func closeFD(fd int32) { _, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
