@@ -218,6 +218,11 @@ func (b *Broker) untilProof(l *logon) *Assignment {
 	if !l.awaitsProof() {
 		return nil
 	}
+	return b.assignUntilProof(l)
+}
+
+// assignUntilProof is assign for l whose victim waits for proof. The caller holds mu.
+func (b *Broker) assignUntilProof(l *logon) *Assignment {
 	a := b.assign(l)
 	a.NeedsProof = true
 	a.accepted = func(ctx context.Context) error { return b.accepted(ctx, l) }

@@ -329,6 +329,7 @@ func TestLedgerTroubles(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, evicting(), newHost("ts1", 1))
+				w.patient = true
 				b := broker.New(w.config(), broker.Deps{Ledger: tc.ledger})
 				w.b.Observe(w.snapshot())
 				b.Observe(w.snapshot())

@@ -63,7 +63,7 @@ var arrows = map[string][]string{
 	"rdpproxy/tlswatch":        {},
 	"rdpproxy/relay/relaytest": {"rdpproxy/relay"},
 	"rdpproxy/loop":            {"rdpproxy/relay"},
-	"rdpproxy":                 {"rdpproxy/x224", "rdpproxy/relay", "rdpproxy/tlswatch"},
+	"rdpproxy":                 {"rdpproxy/x224", "rdpproxy/relay", "rdpproxy/loop", "rdpproxy/tlswatch"},
 	"rdpproxy/rdpserver":       {"rdpproxy/x224"},
 	"rdpproxy/reach":           {"rdpproxy/x224"},
 	"rdpproxy/loadgen":         {"rdpproxy/x224"},

@@ -39,8 +39,29 @@ func (r router) Route(ctx context.Context, req rdpproxy.Request) (rdpproxy.Route
 	if err != nil {
 		return rdpproxy.Route{}, err
 	}
+	return r.route(farm, a, began), nil
+}
+
+// RouteNow implements rdpproxy.PromptRouter.
+func (r router) RouteNow(req rdpproxy.Request) (rdpproxy.Route, bool) {
+	d := r.d
+	if !isClosed(d.looked) {
+		return rdpproxy.Route{}, false
+	}
+	farm := d.farmOf[req.Listener]
+	id := d.resolver.Load().Resolve(hint(req), d.inventory.Snapshot())
+	began := time.Now()
+	a, ok := d.broker.AdmitNow(farm, id)
+	if !ok {
+		return rdpproxy.Route{}, false
+	}
+	return r.route(farm, a, began), true
+}
+
+// route is the route of an assignment that was asked for at began.
+func (r router) route(farm string, a *broker.Assignment, began time.Time) rdpproxy.Route {
 	if a.Decision.Victim == nil {
-		d.metrics.Admitted(farm, time.Since(began))
+		r.d.metrics.Admitted(farm, time.Since(began))
 	}
 	rt := rdpproxy.Route{
 		Host: a.Host.Name,
@@ -56,7 +77,7 @@ func (r router) Route(ctx context.Context, req rdpproxy.Request) (rdpproxy.Route
 	if a.NeedsProof {
 		rt.Accepted = a.Accepted
 	}
-	return rt, nil
+	return rt
 }
 
 // admit asks the broker, for the second time if unproven names a host that asks

@@ -83,12 +83,16 @@ func (p *Pair) abandon(client, host Socket) {
 	p.over = true
 	p.l.load.Add(-1)
 	for _, s := range []Socket{client, host} {
-		if int(s.FD) < len(p.l.table.slots) && p.l.table.slots[s.FD].handler != nil {
-			p.l.table.remove(s.FD)
-		}
-		closeFD(s.FD)
+		p.l.Close(s.FD)
 	}
 	p.owner.Ended(p.l, relay.Result{Err: p.err, Closer: relay.CloserContext})
+}
+
+// Say has b written to the host first. To be called before Relay.
+func (p *Pair) Say(b []byte) {
+	if len(b) > 0 {
+		p.toHost.held = b
+	}
 }
 
 // Watched has w see the bytes at the beginning of p. To be called before Relay. The

@@ -1,6 +1,8 @@
 package loop
 
 import (
+	"net/netip"
+	"strconv"
 	"syscall"
 	"unsafe"
 
@@ -64,3 +66,26 @@ func pollRaw(ep int, events []unix.EpollEvent, msec int) int {
 func shut(fd int32) { _, _, _ = unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0) }
 
 func closeFD(fd int32) { _, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
+
+// Recv reads from a socket into b without blocking. n is 0 at the end of the stream
+// and after an error.
+func Recv(fd int32, b []byte) (n int, errno syscall.Errno) { return recv(fd, b) }
+
+// Accept takes the next connection from a listening socket that does not block.
+// IPv4 is never mapped into IPv6 in the peer's address. The error is a syscall.Errno.
+func Accept(ln int32) (fd int32, peer netip.AddrPort, err error) {
+	var sa unix.RawSockaddrInet6 // as large as either
+	size := uint32(unsafe.Sizeof(sa))
+	r, _, e := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(ln), uintptr(unsafe.Pointer(&sa)), uintptr(unsafe.Pointer(&size)), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+	if e != 0 {
+		return 0, netip.AddrPort{}, e
+	}
+	port := *(*[2]byte)(unsafe.Pointer(&sa.Port)) // as it goes over the wire
+	addr := netip.AddrFrom16(sa.Addr).Unmap()
+	if sa.Family == unix.AF_INET {
+		addr = netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(&sa)).Addr)
+	} else if addr.Is6() && sa.Scope_id != 0 {
+		addr = addr.WithZone(strconv.Itoa(int(sa.Scope_id)))
+	}
+	return int32(r), netip.AddrPortFrom(addr, uint16(port[0])<<8|uint16(port[1])), nil
+}

@@ -13,7 +13,6 @@ type Handler interface {
 // of an earlier one are dropped.
 type table struct {
 	slots []slot // by descriptor
-	open  int
 }
 
 type slot struct {
@@ -29,16 +28,17 @@ func (t *table) add(fd int32, h Handler) (generation int32) {
 	s := &t.slots[fd]
 	s.generation++
 	s.handler = h
-	t.open++
 	return s.generation
 }
 
 // replace gives fd another handler; its events are the same.
 func (t *table) replace(fd int32, h Handler) { t.slots[fd].handler = h }
 
+// remove is harmless for a descriptor that is not entered.
 func (t *table) remove(fd int32) {
-	t.slots[fd].handler = nil
-	t.open--
+	if int(fd) < len(t.slots) {
+		t.slots[fd].handler = nil
+	}
 }
 
 // get is the handler for an event, nil if the event is for somebody who is gone.

@@ -62,7 +62,7 @@ func testTransfer(t *testing.T, run RunFunc) {
 }
 
 func testStall(t *testing.T, run RunFunc) {
-	const n = 16 << 20
+	const n = 64 << 20 // more than all buffers between the two hold
 	l := start(t, run, relay.Options{})
 	var up traffic
 	sent := make(chan error, 1)
