@@ -49,11 +49,14 @@ func (r router) RouteNow(req rdpproxy.Request) (rdpproxy.Route, bool) {
 		return rdpproxy.Route{}, false
 	}
 	farm := d.farmOf[req.Listener]
-	id := d.resolver.Load().Resolve(hint(req), d.inventory.Snapshot())
 	began := time.Now()
+	id := d.resolver.Load().Resolve(hint(req, farm, began), d.inventory.Snapshot())
 	a, ok := d.broker.AdmitNow(farm, id)
 	if !ok {
 		return rdpproxy.Route{}, false
+	}
+	if id.Token != "" {
+		d.metrics.Token(farm, id.Token)
 	}
 	return r.route(farm, a, began), true
 }
