@@ -119,6 +119,7 @@ type Broker struct {
 	snapshot    *sessions.Snapshot
 	farms       map[string]*farm
 	unreachable map[string]hostMark
+	readings    map[string]*sessions.Report // of each host, as of the last Observe
 	leaving     map[sessions.Ref]bool
 	untouchable map[sessions.Ref]sessionMark
 	evictions   []evictionStamp
@@ -180,6 +181,7 @@ func New(cfg Config, deps Deps) *Broker {
 		observed:    nothing,
 		farms:       map[string]*farm{},
 		unreachable: map[string]hostMark{},
+		readings:    map[string]*sessions.Report{},
 		leaving:     map[sessions.Ref]bool{},
 		untouchable: map[sessions.Ref]sessionMark{},
 		kept:        map[sessions.Ref]Kept{},

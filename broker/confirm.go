@@ -14,8 +14,12 @@ import (
 // confirm finds the sessions of those who were sent to a host. From then on the
 // session itself holds the slot. The caller holds mu.
 func (b *Broker) confirm(now time.Time) {
+	read := b.newlyRead()
+	if len(read) == 0 {
+		return
+	}
 	for _, f := range b.farms {
-		ls := f.byNumber()
+		ls := f.byNumber(func(l *logon) bool { return read[l.host.Name] })
 		var seen []*logon // before this reading
 		for _, l := range ls {
 			if l.res.Seen != nil {
@@ -99,6 +103,23 @@ func (b *Broker) earlier(f *farm, ref sessions.Ref, s sessions.Session) []sessio
 	return found
 }
 
+// newlyRead are the hosts with another reading than at the last call. Mostly that is
+// one of many, and whoever was sent elsewhere need not be looked for. The caller holds mu.
+func (b *Broker) newlyRead() map[string]bool {
+	read := map[string]bool{}
+	if len(b.readings) > len(b.snapshot.Hosts) { // some are not there any more
+		clear(b.readings)
+	}
+	for i := range b.snapshot.Hosts {
+		h := &b.snapshot.Hosts[i]
+		if b.readings[h.Host.Name] != h.Report {
+			b.readings[h.Host.Name] = h.Report
+			read[h.Host.Name] = true
+		}
+	}
+	return read
+}
+
 // promiseAnew is for a logon whose session holds no slot any more, since it has ended
 // or does not count while it is disconnected. Whoever is still connected may log on
 // again, and so may those who join them: the slot is theirs as before. The caller
@@ -126,11 +147,13 @@ func (f *farm) notNew(ref sessions.Ref) {
 	}
 }
 
-// byNumber are f's logons in the order in which they were made.
-func (f *farm) byNumber() []*logon {
-	ls := make([]*logon, 0, len(f.logons))
+// byNumber are those of f's logons that are wanted, in the order in which they were made.
+func (f *farm) byNumber(wanted func(*logon) bool) []*logon {
+	var ls []*logon
 	for _, l := range f.logons {
-		ls = append(ls, l)
+		if wanted(l) {
+			ls = append(ls, l)
+		}
 	}
 	slices.SortFunc(ls, func(a, b *logon) int { return cmp.Compare(a.res.ID, b.res.ID) })
 	return ls
@@ -161,16 +184,18 @@ func (b *Broker) arrived(l *logon) (s sessions.Session, ok, sure bool) {
 	}
 	named := !l.res.Account.IsZero()
 	found := 0
-	for _, x := range h.Report.Sessions {
-		ref := sessions.RefOf(l.host.Name, x)
-		switch {
-		case !x.HasUser(), slices.Contains(l.res.Baseline, ref):
+	for i := range h.Report.Sessions {
+		x := &h.Report.Sessions[i]
+		switch { // the dearest question last
+		case !x.HasUser():
 			continue
 		case named && !l.res.Account.Matches(x.Account), len(l.id.Accounts) > 1 && !l.id.CouldBe(x.Account):
 			continue
+		case slices.Contains(l.res.Baseline, sessions.RefOf(l.host.Name, *x)):
+			continue
 		}
 		if found++; found == 1 {
-			s = x
+			s = *x
 		}
 	}
 	return s, found > 0, named || found == 1 && !l.mixed

@@ -6,12 +6,25 @@ import (
 	"github.com/rdpbroker/rdpbroker/sessions"
 )
 
+// tryLock takes mu if it is free, or becomes so within about the time that a
+// decision takes. Whoever holds it for longer has taken in a reading.
+func (b *Broker) tryLock() bool {
+	for range 1000 {
+		if b.mu.TryLock() {
+			return true
+		}
+	}
+	return false
+}
+
 // AdmitNow is Admit for whoever must not be kept waiting: it never blocks. It gives
 // callers what needs no waiting: the slot they hold already, their own session, a
 // free slot, one that becomes free by proof. false means that Admit is to be asked,
 // which may wait; nothing is recorded then and nobody has lost their place.
 func (b *Broker) AdmitNow(farmName string, id sessions.Identity) (*Assignment, bool) {
-	b.mu.Lock()
+	if !b.tryLock() {
+		return nil, false
+	}
 	defer b.mu.Unlock()
 	now := time.Now()
 	f := b.farm(farmName)

@@ -125,7 +125,7 @@ func (b *Broker) promise(f *farm, w *waiter, key string, version uint64, setting
 	slim.Candidates = nil
 	r := ledger.Reservation{
 		Farm: f.name, Key: key, Host: w.last.Host, Client: w.id.Client, Decision: slim,
-		Baseline: refs(host), MadeAt: now, ExpiresAt: now.Add(settings.Reservation),
+		Baseline: b.snapshot.Refs(w.last.Host), MadeAt: now, ExpiresAt: now.Add(settings.Reservation),
 	}
 	if slim.Victim != nil && !slim.NeedsProof {
 		r.ExpiresAt = r.ExpiresAt.Add(settings.SoftLimit) // the slot cannot be used before the victim is gone
@@ -276,11 +276,11 @@ func (b *Broker) part(l *logon, now time.Time) {
 // It may have been the first one's, and the second has yet to log on: the slot is
 // kept for whoever stays. The caller holds mu.
 func (b *Broker) unmix(l *logon) {
-	for _, o := range b.farm(l.res.Farm).byNumber() {
-		if o.mixed && o.res.Seen != nil && o.res.Decision.Own == nil && o.conns > 0 && o.host.Name == l.host.Name {
+	for _, o := range b.farm(l.res.Farm).byNumber(func(o *logon) bool { return o.host.Name == l.host.Name }) {
+		if o.mixed && o.res.Seen != nil && o.res.Decision.Own == nil && o.conns > 0 {
 			l.res.Seen, o.res.Seen = o.res.Seen, nil
 			// No session that is there is o's: a new one has always confirmed somebody.
-			o.res.Baseline = append(o.res.Baseline, refs(b.snapshot.Host(o.host.Name))...)
+			o.res.Baseline = append(o.res.Baseline, b.snapshot.Refs(o.host.Name)...)
 			_, _ = b.deps.Ledger.Update(context.Background(), o.res) // lost only with the reservation
 			return
 		}
@@ -330,17 +330,4 @@ func (b *Broker) drop(l *logon) {
 	}
 	// Nobody could act on a failure: what is not released expires.
 	_ = b.deps.Ledger.Release(context.Background(), l.res)
-}
-
-func refs(h *sessions.HostState) []sessions.Ref {
-	if h == nil || h.Report == nil {
-		return nil
-	}
-	out := make([]sessions.Ref, 0, len(h.Report.Sessions))
-	for _, s := range h.Report.Sessions {
-		if s.HasUser() {
-			out = append(out, sessions.RefOf(h.Host.Name, s))
-		}
-	}
-	return out
 }

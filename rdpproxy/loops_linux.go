@@ -23,9 +23,10 @@ import (
 // loops are the Linux engine of a Proxy. A nil *loops serves nothing.
 type loops struct {
 	*loop.Engine
-	p    *Proxy
-	end  context.CancelFunc
-	done chan struct{}
+	p       *Proxy
+	endings *endings
+	end     context.CancelFunc
+	done    chan struct{}
 
 	mu   sync.Mutex
 	opts *loop.Options // as the newest configuration has it
@@ -41,10 +42,13 @@ func newLoops(p *Proxy) *loops {
 		return nil
 	}
 	ctx, end := context.WithCancel(context.Background())
-	lo := &loops{Engine: e, p: p, end: end, done: make(chan struct{})}
+	lo := &loops{Engine: e, p: p, endings: newEndings(), end: end, done: make(chan struct{})}
 	go func() {
 		defer close(lo.done)
+		var both sync.WaitGroup
+		both.Go(func() { lo.endings.run(ctx) })
 		e.Run(ctx)
+		both.Wait()
 	}()
 	return lo
 }
@@ -164,7 +168,7 @@ func (lo *loops) carry(t *task, host net.Conn, release func(), toHost []byte, al
 		t.over(relay.Result{ToHost: already.ToHost, ToClient: already.ToClient, Err: syscall.EMFILE, Closer: relay.CloserContext})
 		return true
 	}
-	q := &quick{conn: t.conn, l: lo.Lightest(), fd: clientFD, step: relaying, release: release, cancel: t.cancel}
+	q := &quick{conn: t.conn, l: lo.Lightest(), fd: clientFD, loops: lo, step: relaying, release: release, cancel: t.cancel}
 	q.pair.Count(already.ToHost, already.ToClient)
 	q.pair.Say(toHost)
 	if w != nil {
@@ -261,7 +265,7 @@ func (a *acceptor) take(fd int32, client netip.AddrPort) {
 	if least := a.loops.Lightest(); least != at && at.Load() > least.Load()+4+least.Load()/8 {
 		at = least
 	}
-	q := &quick{l: at, fd: fd, conn: &conn{
+	q := &quick{loops: a.loops, l: at, fd: fd, conn: &conn{
 		p: a.p, cfg: cfg, listener: a.listening, client: client, accepted: time.Now(),
 	}}
 	a.p.observe.Accepted(a.Name)

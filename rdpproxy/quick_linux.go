@@ -21,6 +21,7 @@ import (
 // looked at first, and a second attempt. The task may bring it back (loops.carry).
 type quick struct {
 	*conn
+	loops   *loops
 	l       *loop.Loop
 	fd      int32 // of the client
 	step    step
@@ -49,7 +50,7 @@ type opening struct {
 	seen    loop.Events // all of the client's
 	partial []byte      // of the first packet, if it comes in pieces
 	request *x224.Opening
-	failed  bool   // a host could not be reached
+	failed  error  // why the host of route could not be reached
 	early   []byte // what came behind it
 	route   Route
 	host    hostSocket
@@ -269,7 +270,7 @@ func (q *quick) Ended(_ *loop.Loop, r relay.Result) {
 	if q.cancel != nil {
 		q.cancel(nil)
 	}
-	q.over(r)
+	q.loops.endings.add(func() { q.over(r) })
 }
 
 // Expired implements loop.Expirer.
@@ -288,8 +289,8 @@ func (q *quick) Expired(*loop.Loop, *loop.Timer) {
 // undialled ends the route, and has a task look for another one.
 func (q *quick) undialled(err error) {
 	q.Answered(q.l)
-	q.conn.undialled(q.opening.route, fmt.Errorf("dialling %s: %w", q.opening.route.Addr, err))
-	q.opening.failed = true
+	o := q.opening
+	o.failed = fmt.Errorf("dialling %s: %w", o.route.Addr, err)
 	q.leaveLoop(nil)
 }
 
@@ -298,23 +299,26 @@ func (q *quick) leaveEarly(cause error) {
 	o := q.opening
 	q.l.Stop(&q.timer)
 	q.Answered(q.l)
-	o.route.Done(q.gone(cause))
-	q.left(cause, cause)
-	q.drop()
+	q.shut()
+	q.loops.endings.add(func() {
+		o.route.Done(q.gone(cause))
+		q.left(cause, cause)
+		q.leave()
+	})
 }
 
 // close refuses a connection whose first packet is not complete, or not wanted.
 func (q *quick) close(kind string, err error) {
 	q.l.Stop(&q.timer)
 	q.refuse(kind, err)
-	q.drop()
+	q.shut()
+	q.leave()
 }
 
-// drop closes the client's socket and forgets the connection.
-func (q *quick) drop() {
+// shut closes the client's socket.
+func (q *quick) shut() {
 	q.step = finished
 	q.l.Close(q.fd)
-	q.leave()
 }
 
 // leaveLoop passes the connection on to a task, which asks the router unless first is
@@ -327,19 +331,29 @@ func (q *quick) leaveLoop(first *Route) {
 	q.l.Forget(q.fd)
 	nc, err := netConn(q.fd)
 	if err != nil { // out of descriptors
-		if first != nil {
-			first.Done(q.gone(err))
-		}
-		q.left(errClientLeft, err)
-		q.leave()
+		q.loops.endings.add(func() {
+			switch {
+			case first != nil:
+				first.Done(q.gone(err))
+			case o.failed != nil:
+				q.conn.undialled(o.route, o.failed)
+			}
+			q.left(errClientLeft, err)
+			q.leave()
+		})
 		return
 	}
 	t := newTask(o.ctx, q.conn, nc)
 	t.local = local
-	if o.failed {
-		t.failed = 1
-	}
-	q.p.serves(q.conn, t, func() { go t.route(o.request, o.early, first) })
+	q.p.serves(q.conn, t, func() {
+		go func() {
+			if o.failed != nil {
+				t.failed = 1
+				t.undialled(o.route, o.failed)
+			}
+			t.route(o.request, o.early, first)
+		}()
+	})
 }
 
 // netConn makes a net.Conn of a connected socket.

@@ -170,6 +170,16 @@ func (s *Snapshot) Counted(i int) int { return s.index().hosts[i].counted }
 // Ref is the reference of session j of Hosts[i]. It is the Snapshot's own: read only.
 func (s *Snapshot) Ref(i, j int) *Ref { return &s.index().hosts[i].refs[j] }
 
+// Refs are the references of the sessions of the named host, in their order; nil if
+// there is no such host. They are the Snapshot's own: read only, and append copies.
+func (s *Snapshot) Refs(host string) []Ref {
+	x := s.index()
+	if i, ok := x.byName[host]; ok {
+		return slices.Clip(x.hosts[i].refs)
+	}
+	return nil
+}
+
 // FarmSize is the number of farm's hosts.
 func (s *Snapshot) FarmSize(farm string) int {
 	if f := s.index().farms[farm]; f != nil {

@@ -337,7 +337,8 @@ type direction struct {
 	moved    atomic.Int64 // bytes given to the kernel for the receiver
 	held     []byte       // read and not written yet, behind heldFrom
 	heldFrom int32
-	from     side // client or host
+	dropped  int32 // while draining
+	from     side  // client or host
 	state    state
 	patience uint8 // looks until draining ends
 	full     uint8 // large reads in a row; at enoughForBulk it is spliced

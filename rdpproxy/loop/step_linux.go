@@ -4,6 +4,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/rdpbroker/rdpbroker/rdpproxy/relay"
 )
 
 const (
@@ -187,6 +189,9 @@ func (p *Pair) drain(d *direction, src *leg) (n int) {
 	n, errno := recv(src.fd, p.l.buf)
 	switch {
 	case n > 0:
+		if d.dropped += int32(n); d.dropped > relay.MaxDrain { // it does not listen
+			p.finish(d)
+		}
 	case errno == unix.EAGAIN:
 		src.readable = false
 	default:

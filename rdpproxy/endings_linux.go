@@ -1,0 +1,52 @@
+package rdpproxy
+
+import (
+	"context"
+	"sync"
+)
+
+// endings is what is to be done for connections that are over: the Router hears of
+// it, a line is logged. Either may wait for a lock or a disk, and a loop may not; so
+// one goroutine does it for all loops, in batches while much happens.
+type endings struct {
+	mu   sync.Mutex
+	todo []func()
+	some chan struct{} // holds a value when todo was empty and is not any more
+}
+
+func newEndings() *endings { return &endings{some: make(chan struct{}, 1)} }
+
+// add has f called soon, after everything that was added before. It does not block.
+func (e *endings) add(f func()) {
+	e.mu.Lock()
+	e.todo = append(e.todo, f)
+	first := len(e.todo) == 1
+	e.mu.Unlock()
+	if first {
+		select {
+		case e.some <- struct{}{}:
+		default: // the goroutine has yet to look
+		}
+	}
+}
+
+// run does what is added until ctx ends.
+func (e *endings) run(ctx context.Context) {
+	var spare []func()
+	for {
+		select {
+		case <-e.some:
+		case <-ctx.Done():
+			return
+		}
+		e.mu.Lock()
+		batch := e.todo
+		e.todo = spare[:0]
+		e.mu.Unlock()
+		for i, f := range batch {
+			f()
+			batch[i] = nil
+		}
+		spare = batch
+	}
+}
