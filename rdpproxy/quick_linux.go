@@ -75,6 +75,7 @@ func (q *quick) open() {
 	if d := q.cfg.FirstPacketTimeout; d > 0 {
 		q.l.Start(&q.timer, d, q)
 	}
+	q.read() // while much happens it is there already, and an event less is to be waited for
 }
 
 // Ready implements loop.Handler for the client's socket.
@@ -212,6 +213,19 @@ func (q *quick) connect() {
 		return
 	}
 	q.step = connecting
+	// To a host on the same machine it is connected already, and to others never.
+	raw := o.request.Request.Raw
+	n, errno := loop.Send(fd, raw)
+	switch errno {
+	case 0:
+		q.connected(raw[n:], 0)
+		return
+	case unix.EAGAIN:
+	default:
+		q.l.Close(fd)
+		q.undialled(os.NewSyscallError("connect", errno))
+		return
+	}
 	if d := q.cfg.DialTimeout; d > 0 {
 		q.l.Start(&q.timer, d, q)
 	}
@@ -230,11 +244,12 @@ func (h *hostSocket) Ready(l *loop.Loop, ev loop.Events) {
 	if ev&unix.EPOLLOUT == 0 {
 		return
 	}
-	q.connected(ev)
+	q.connected(q.opening.request.Request.Raw, ev)
 }
 
-// connected sends the request on and relays.
-func (q *quick) connected(ev loop.Events) {
+// connected sends the rest of the request on and relays. seen are the events of the
+// host's socket.
+func (q *quick) connected(rest []byte, seen loop.Events) {
 	o := q.opening
 	q.l.Stop(&q.timer)
 	if !q.began(o.route, q) {
@@ -243,12 +258,12 @@ func (q *quick) connected(ev loop.Events) {
 		return
 	}
 	q.step, q.opening = relaying, nil
-	raw := o.request.Request.Raw
-	q.pair.Say(append(raw[:len(raw):len(raw)], o.early...))
+	q.pair.Count(int64(len(o.request.Request.Raw)-len(rest)), 0)
+	q.pair.Say(append(rest[:len(rest):len(rest)], o.early...))
 	if q.cfg.AnswerWait <= 0 {
 		q.Answered(q.l)
 	}
-	q.l.Relay(&q.pair, loop.Socket{FD: q.fd, Seen: o.seen}, loop.Socket{FD: o.host.fd, Seen: ev}, o.loops.options(q.cfg), q)
+	q.l.Relay(&q.pair, loop.Socket{FD: q.fd, Seen: o.seen | unix.EPOLLOUT}, loop.Socket{FD: o.host.fd, Seen: seen | unix.EPOLLOUT}, o.loops.options(q.cfg), q)
 }
 
 // Answered implements loop.Owner: the dial no longer counts as in flight.

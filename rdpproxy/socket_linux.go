@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rdpbroker/rdpbroker/rdpproxy/loop"
 	"github.com/rdpbroker/rdpbroker/rdpproxy/relay"
 )
 
@@ -14,7 +15,10 @@ import (
 // connections to come.
 func tune(fd int32, k relay.KeepAlive) error {
 	set := func(level, opt, value int) error {
-		return os.NewSyscallError("setsockopt", unix.SetsockoptInt(int(fd), level, opt, value))
+		if errno := loop.SetInt(fd, level, opt, value); errno != 0 {
+			return os.NewSyscallError("setsockopt", errno)
+		}
+		return nil
 	}
 	if err := set(unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
 		return err
@@ -55,7 +59,7 @@ func dialSocket(addr netip.AddrPort, k relay.KeepAlive) (fd int32, err error) {
 	_ = tune(int32(s), k) // a connection that is broken already fails soon enough
 	// The acknowledgement of the host's SYN waits for the request, which follows at
 	// once, and goes with it.
-	_ = unix.SetsockoptInt(s, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0)
+	_ = loop.SetInt(int32(s), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0)
 	if err := unix.Connect(s, sa); err != nil && err != unix.EINPROGRESS {
 		closeSocket(int32(s))
 		return 0, os.NewSyscallError("connect", err)

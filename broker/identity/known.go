@@ -37,7 +37,7 @@ func (k *knownAt) named(a sessions.Account) []sessions.Account {
 // change with a reading or a new face, not with a connection: they are kept.
 func (r *Resolver) known(snap *sessions.Snapshot) *knownAt {
 	learned := r.mem.changes.Load()
-	if at := r.last.Load(); at != nil && at.snap == snap && at.learned == learned {
+	if at := r.last.Load(); at != nil && at.learned == learned && at.snap.SameUsers(snap) {
 		return at
 	}
 	at := &knownAt{snap: snap, learned: learned, all: r.gather(snap)}

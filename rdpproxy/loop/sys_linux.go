@@ -71,6 +71,17 @@ func closeFD(fd int32) { _, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 
 // and after an error.
 func Recv(fd int32, b []byte) (n int, errno syscall.Errno) { return recv(fd, b) }
 
+// Send writes b or a part of it without blocking. EAGAIN is also what a socket says
+// that is not connected yet.
+func Send(fd int32, b []byte) (n int, errno syscall.Errno) { return send(fd, b) }
+
+// SetInt sets an option of a socket.
+func SetInt(fd int32, level, option, value int) syscall.Errno {
+	v := int32(value)
+	_, _, e := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(option), uintptr(unsafe.Pointer(&v)), unsafe.Sizeof(v), 0)
+	return e
+}
+
 // Accept takes the next connection from a listening socket that does not block.
 // IPv4 is never mapped into IPv6 in the peer's address. The error is a syscall.Errno.
 func Accept(ln int32) (fd int32, peer netip.AddrPort, err error) {
