@@ -186,7 +186,7 @@ func (p *Pair) empty(d *direction, dst *leg) {
 
 // drain reads and drops.
 func (p *Pair) drain(d *direction, src *leg) (n int) {
-	n, errno := recv(src.fd, p.l.buf)
+	n, errno := discard(src.fd)
 	switch {
 	case n > 0:
 		if d.dropped += int32(n); d.dropped > relay.MaxDrain { // it does not listen

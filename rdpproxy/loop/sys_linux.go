@@ -27,6 +27,19 @@ func recv(fd int32, b []byte) (n int, errno syscall.Errno) {
 	}
 }
 
+// discard reads up to a megabyte that nobody wants: the kernel need not even copy it.
+func discard(fd int32) (n int, errno syscall.Errno) {
+	for {
+		r, _, e := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), 0, 1<<20, unix.MSG_TRUNC, 0, 0)
+		if e == 0 {
+			return int(r), 0
+		}
+		if e != unix.EINTR {
+			return 0, e
+		}
+	}
+}
+
 // send writes b or a part of it; a broken connection is an error and no signal.
 func send(fd int32, b []byte) (n int, errno syscall.Errno) {
 	for {
