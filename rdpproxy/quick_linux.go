@@ -121,6 +121,9 @@ func (q *quick) read() {
 			q.close(openingKind(err, RefusedGone), err)
 			return
 		}
+		if o.seen &^= unix.EPOLLIN; n == x224.MaxOpening { // else that was all
+			o.seen |= unix.EPOLLIN
+		}
 		if used < len(b) {
 			o.early = append(o.early, b[used:]...)
 		}

@@ -152,7 +152,7 @@ func (d *Daemon) Listen() (clients []net.Addr, err error) {
 		}
 	}()
 	for i, l := range d.cfg.Listeners {
-		ln, err := net.Listen("tcp", l.Address)
+		ln, err := listen(l.Address)
 		if err != nil {
 			return nil, fmt.Errorf("listen[%d].address: %w", i, err)
 		}
@@ -169,6 +169,14 @@ func (d *Daemon) Listen() (clients []net.Addr, err error) {
 		return nil, err
 	}
 	return clients, nil
+}
+
+// listen binds an address for RDP clients. Not for Multipath TCP, which no RDP client
+// speaks: the sockets of such a listener cannot be set up once for all connections.
+func listen(address string) (net.Listener, error) {
+	var c net.ListenConfig
+	c.SetMultipathTCP(false)
+	return c.Listen(context.Background(), "tcp", address)
 }
 
 func (d *Daemon) closeListeners() {

@@ -31,8 +31,8 @@ type Owner interface {
 // closes it.
 type Socket struct {
 	FD int32
-	// Seen are all events that were reported of it, if it is registered with the
-	// loop already. 0: it is not registered.
+	// Seen are the events that were reported of it and not dealt with, and EPOLLOUT at
+	// least, if it is registered with the loop already. 0: it is not registered.
 	Seen Events
 }
 
@@ -54,7 +54,9 @@ type Pair struct {
 	timer        Timer // an answer awaited, or looks at what lingers or drains
 	watch        *watching
 	err          error
-	lingering    *lingering
+	seenMoved    uint64 // at the last look
+	still        uint8  // looks without a change
+	lingering    bool   // somebody looks
 	closer       side
 	queued       bool // in Loop.again
 	answering    bool // Answered has not been called yet
@@ -68,6 +70,7 @@ type leg struct {
 	readable bool // as far as is known: until a read says no
 	writable bool // until a write says no
 	ended    bool // the peer has ended its half, or the connection is broken
+	broken   bool // the connection is broken
 }
 
 // side is who did something.
@@ -85,12 +88,6 @@ func (s side) String() string {
 	return [...]string{"", relay.CloserClient, relay.CloserHost, relay.CloserContext, relay.CloserWatch}[s]
 }
 
-// lingering is what only the end of a pair needs.
-type lingering struct {
-	moved uint64 // at the last look
-	still int    // looks without a change
-}
-
 // looks is how often what lingers is looked at in its time; counted, so that a
 // starved process does not take its own pause for the peer's.
 const looks = 8
@@ -105,10 +102,9 @@ func (p *Pair) start(l *Loop, c, h Socket, o *Options, owner Owner) error {
 		*leg
 		seen Events
 	}{{&p.client, c.Seen}, {&p.host, h.Seen}} {
-		// What was reported before may have been dealt with by half: try.
-		s.readable, s.writable = true, true
+		s.writable = true
 		if s.seen != 0 {
-			s.ended = s.seen.Ended()
+			s.readable, s.ended = s.seen&canRead != 0, s.seen.Ended()
 			l.table.replace(s.fd, s.leg)
 			continue
 		}
@@ -201,11 +197,11 @@ func (p *Pair) finish(d *direction) {
 // linger begins to look after what remains of a pair of which one direction is over
 // or drains.
 func (p *Pair) linger() {
-	if p.lingering != nil {
+	if p.lingering {
 		return
 	}
 	p.answered() // the timer has another use now
-	p.lingering = &lingering{moved: p.moved()}
+	p.lingering = true
 	p.l.Start(&p.timer, p.lookEvery(), p)
 }
 
@@ -220,7 +216,7 @@ func (p *Pair) lookEvery() time.Duration {
 
 // Expired implements Expirer.
 func (p *Pair) Expired(*Loop, *Timer) {
-	if p.lingering == nil {
+	if !p.lingering {
 		p.answered()
 		return
 	}
@@ -248,15 +244,14 @@ func (p *Pair) look() {
 	if left.state == finished {
 		left = &p.toClient
 	}
-	g := p.lingering
 	if p.other(left).state != finished || p.opts.Linger < 0 {
 		return
 	}
-	if moved := p.moved(); moved != g.moved {
-		g.moved, g.still = moved, 0
+	if moved := p.moved(); moved != p.seenMoved {
+		p.seenMoved, p.still = moved, 0
 		return
 	}
-	if g.still++; g.still >= looks {
+	if p.still++; p.still >= looks {
 		linger := p.opts.Linger
 		if linger == 0 {
 			linger = relay.DefaultLinger

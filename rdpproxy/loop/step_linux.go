@@ -46,7 +46,9 @@ func (p *Pair) run(d *direction) (more bool) {
 			}
 			p.empty(d, dst)
 		case d.state == ending:
-			shut(dst.fd)
+			if !dst.broken {
+				shut(dst.fd)
+			}
 			p.finish(d)
 		case !src.readable || !dst.writable: // nothing is read that could not be passed on
 			return false
@@ -115,7 +117,7 @@ func (p *Pair) unread(d *direction, src *leg, errno syscall.Errno) {
 		return
 	}
 	p.failed(d.from, errno)
-	d.state = ending
+	d.state, src.broken = ending, errno != 0
 }
 
 // unwritten notes why not all was written: the receiver is slow (errno 0 or EAGAIN:
@@ -126,6 +128,7 @@ func (p *Pair) unwritten(d *direction, dst *leg, errno syscall.Errno) {
 		return
 	}
 	p.failed(d.to(), errno)
+	dst.broken = true
 	d.drop(p.l)
 	if d.state == ending { // there is nothing more to come either
 		p.finish(d)
