@@ -221,7 +221,7 @@ func (r *Resolver) byName(id *sessions.Identity, name string, cut bool, snap *se
 	known := r.known(snap)
 	if cut {
 		id.Confidence = sessions.ConfidencePrefix
-		id.Accounts = known.all.withPrefix(name, r.aliasesOf(name))
+		id.Accounts = known.withPrefix(name, r.aliasesOf(name))
 	} else if a, ok := r.dir.Aliases[strings.ToLower(name)]; ok {
 		id.Accounts = []sessions.Account{a}
 	} else {

@@ -23,35 +23,20 @@ type knownAccounts []knownAccount
 type knownAt struct {
 	snap    *sessions.Snapshot
 	learned uint64
-	all     knownAccounts
-	byUser  map[string]knownAccounts // by sessions.FoldUser
-}
-
-// named is knownAccounts.named for all of them.
-func (k *knownAt) named(a sessions.Account) []sessions.Account {
-	return k.byUser[sessions.FoldUser(a.User)].named(a)
+	known   knownAccounts
 }
 
 // known gathers them: listed by the operator, mapped to an alias or an address,
 // learned, and those that have a session. There may be ten thousands, and they
 // change with a reading or a new face, not with a connection: they are kept.
-func (r *Resolver) known(snap *sessions.Snapshot) *knownAt {
+func (r *Resolver) known(snap *sessions.Snapshot) knownAccounts {
 	learned := r.mem.changes.Load()
 	if at := r.last.Load(); at != nil && at.learned == learned && at.snap.SameUsers(snap) {
-		return at
+		return at.known
 	}
-	at := &knownAt{snap: snap, learned: learned, all: r.gather(snap)}
-	at.byUser = make(map[string]knownAccounts, len(at.all))
-	for i, a := range at.all {
-		user := sessions.FoldUser(a.User)
-		if l := at.byUser[user]; l == nil {
-			at.byUser[user] = at.all[i : i+1 : i+1] // mostly it stays alone, and no memory is needed
-		} else {
-			at.byUser[user] = append(l, a)
-		}
-	}
-	r.last.Store(at)
-	return at
+	known := r.gather(snap)
+	r.last.Store(&knownAt{snap: snap, learned: learned, known: known})
+	return known
 }
 
 func (r *Resolver) gather(snap *sessions.Snapshot) knownAccounts {
