@@ -23,6 +23,7 @@ type index struct {
 type hostIndex struct {
 	counted int
 	refs    []Ref // beside Report.Sessions
+	users   []Ref // of those that have a user
 }
 
 // farmIndex are a farm's hosts, as positions in Snapshot.Hosts.
@@ -59,13 +60,17 @@ func newHostIndex(h *HostState) hostIndex {
 	if h.Report == nil {
 		return hostIndex{}
 	}
-	x := hostIndex{refs: make([]Ref, len(h.Report.Sessions))}
+	x := hostIndex{refs: make([]Ref, len(h.Report.Sessions)), users: make([]Ref, 0, len(h.Report.Sessions))}
 	for i, s := range h.Report.Sessions {
 		x.refs[i] = RefOf(h.Host.Name, s)
+		if s.HasUser() {
+			x.users = append(x.users, x.refs[i])
+		}
 		if h.Counted(s) {
 			x.counted++
 		}
 	}
+	x.users = slices.Clip(x.users)
 	return x
 }
 

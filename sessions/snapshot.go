@@ -147,7 +147,7 @@ func (s *Snapshot) WithDraining(word map[string]bool) *Snapshot {
 			hosts[i].Host.Draining = on
 		}
 	}
-	return NewSnapshot(hosts)
+	return &Snapshot{Hosts: hosts, idx: s.index()} // which does not know of draining
 }
 
 // Find is the session that r refers to, if it is still there as the same
@@ -169,6 +169,10 @@ func (s *Snapshot) Counted(i int) int { return s.index().hosts[i].counted }
 
 // Ref is the reference of session j of Hosts[i]. It is the Snapshot's own: read only.
 func (s *Snapshot) Ref(i, j int) *Ref { return &s.index().hosts[i].refs[j] }
+
+// UserRefs are the references of the sessions of Hosts[i] that have a user. They are
+// the Snapshot's own: read only. (Appending copies them.)
+func (s *Snapshot) UserRefs(i int) []Ref { return s.index().hosts[i].users }
 
 // FarmSize is the number of farm's hosts.
 func (s *Snapshot) FarmSize(farm string) int {

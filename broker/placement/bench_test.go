@@ -121,6 +121,7 @@ func TestClaimsAreWhatWasAdded(t *testing.T) {
 		s, other := someSituation(t), someSituation(t)
 		want := s.decide()
 		v := s.view
+		v.CannotEvict = func(host string) string { return s.cannot[host] }
 		v.Snapshot, v.Claims = sessions.NewSnapshot(s.hosts), placement.NewClaims(other.claims...)
 		for _, c := range s.claims {
 			v.Claims.Add(c)

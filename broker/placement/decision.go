@@ -110,8 +110,9 @@ type View struct {
 	// Untouchable are sessions that must not be victims now, and why: refused by
 	// their host, stuck, kept by an operator.
 	Untouchable map[sessions.Ref]string
-	// CannotEvict are hosts on which nothing can log a session off, and why.
-	CannotEvict map[string]string
+	// CannotEvict is why nothing can log a session off a host, "" if something can. Nil:
+	// something always can. It must give the same answer each time.
+	CannotEvict func(host string) string
 	// Unproven is the host that has let this caller in without asking for a password
 	// first, so that there is no proof to wait for; "" if none has. It gives up its
 	// own sessions only.

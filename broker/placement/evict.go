@@ -117,8 +117,8 @@ func (d *decider) hostGivesUpNone(h *hostView) string {
 		return "disconnected sessions hold no slot there"
 	case h.Report.NoEvict != "":
 		return h.Report.NoEvict
-	case d.view.CannotEvict[h.Host.Name] != "":
-		return d.view.CannotEvict[h.Host.Name]
+	case d.cannotEvict(h) != "":
+		return d.cannotEvict(h)
 	case d.policy.Eviction.Proof == Credentials && d.view.Unproven != "" && d.view.Unproven != h.Host.Name:
 		return "that " + d.view.Unproven + " asks for no password is no reason to log anybody off here"
 	case h.free() < 0:
@@ -129,6 +129,13 @@ func (d *decider) hostGivesUpNone(h *hostView) string {
 		return fmt.Sprintf("%d evictions there within the hour, the ceiling", limit)
 	}
 	return ""
+}
+
+func (d *decider) cannotEvict(h *hostView) string {
+	if d.view.CannotEvict == nil {
+		return ""
+	}
+	return d.view.CannotEvict(h.Host.Name)
 }
 
 // spared is why s, which has a user, may not be a victim; if it may, why is ""
