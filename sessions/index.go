@@ -117,7 +117,7 @@ func (x *index) with(before, hosts []HostState, i int) *index {
 	next.hosts[i] = newHostIndex(&hosts[i])
 	next.users = x.users.replaced(appendUsers(nil, i, before[i].Report), appendUsers(nil, i, hosts[i].Report))
 	free := hosts[i].Limit() - next.hosts[i].counted
-	if free == before[i].Limit()-x.hosts[i].counted && next.hosts[i].counted == x.hosts[i].counted {
+	if free == before[i].Limit()-x.hosts[i].counted && next.hosts[i].counted == x.hosts[i].counted && hosts[i].Host.Share() == before[i].Host.Share() {
 		return &next
 	}
 	name := hosts[i].Host.Farm
