@@ -134,6 +134,16 @@ func (s *Snapshot) Host(name string) *HostState {
 	return nil
 }
 
+// AnyDomain reports whether is is true of the domain of an account with a session.
+func (s *Snapshot) AnyDomain(is func(domain string) bool) bool {
+	for domain := range s.index().domains {
+		if is(domain) {
+			return true
+		}
+	}
+	return false
+}
+
 // WithDraining is s with an operator's word, by host name, in place of what the
 // configuration says of draining. What a host says of itself stays: it would turn
 // newcomers away in any case.
