@@ -93,6 +93,9 @@ const (
 	hostPause = 5 * time.Second
 	// maxRaces is how often a decision is made anew when another broker was faster.
 	maxRaces = 3
+	// explained is up to how many hosts the audit of one who is served tells of each host
+	// why it was not the one. Of a larger farm it would be a page for each logon.
+	explained = 64
 	// recheck is how often waiting callers are looked at without an event, because
 	// time alone changes decisions (min_disconnected, expiries).
 	recheck = time.Second

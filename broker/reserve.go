@@ -89,6 +89,7 @@ func (b *Broker) reserve(f *farm, w *waiter, brief bool, now time.Time) *logon {
 			return nil
 		}
 		view.Unproven, view.Brief = w.unproven, brief
+		view.Few = b.snapshot.FarmSize(f.name) > explained
 		settings := b.settings(f.name)
 		w.last = placement.Decide(view, w.id, settings.Policy)
 		if w.last.Host == "" {

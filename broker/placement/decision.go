@@ -103,6 +103,9 @@ type View struct {
 	// and Reason does not go into particulars. One's own session and a free slot are
 	// then found without looking at every host.
 	Brief bool
+	// Few leaves out of Candidates, for one's own session and a free slot, the hosts that
+	// need not be looked at. It costs as little, but for the words.
+	Few bool
 	// Unreachable are hosts that could not be dialled lately, and why.
 	Unreachable map[string]string
 	// Leaving are sessions that were told to log off and are not gone yet.

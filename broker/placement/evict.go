@@ -87,7 +87,7 @@ func (d *decider) stalest() (*Victim, *hostView) {
 		}
 		for j := range h.Report.Sessions {
 			s := &h.Report.Sessions[j]
-			if !s.HasUser() {
+			if !s.HasUser() || d.view.Brief && best != nil && !d.staler(h, s, bestHost, best) {
 				continue
 			}
 			since, why := d.spared(h, *s)
@@ -98,12 +98,18 @@ func (d *decider) stalest() (*Victim, *hostView) {
 			if !d.view.Brief {
 				d.note(h.Host.Name, s, "victim", "disconnected for "+short(since))
 			}
-			if best == nil || since > best.DisconnectedFor || since == best.DisconnectedFor && h == bestHost && s.ID < best.Session.ID {
+			if best == nil || d.staler(h, s, bestHost, best) {
 				best, bestHost = &Victim{Host: h.Host.Name, Session: *s, DisconnectedFor: since}, h
 			}
 		}
 	}
 	return best, bestHost
+}
+
+// staler reports whether s on h comes before the best one so far, on bestHost.
+func (d *decider) staler(h *hostView, s *sessions.Session, bestHost *hostView, best *Victim) bool {
+	since, ok := h.Report.DisconnectedFor(*s, d.view.Now)
+	return ok && (since > best.DisconnectedFor || since == best.DisconnectedFor && h == bestHost && s.ID < best.Session.ID)
 }
 
 // hostGivesUpNone is why no session of h may be chosen, "" if one may.
