@@ -3,6 +3,7 @@ package broker
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -19,33 +20,40 @@ func (b *Broker) confirm(now time.Time) {
 		return
 	}
 	for _, f := range b.farms {
-		ls := f.byNumber(func(l *logon) bool { return read[l.host.Name] })
-		var seen []*logon // before this reading
-		for _, l := range ls {
-			if l.res.Seen != nil {
-				seen = append(seen, l)
-			}
+		for _, host := range b.unread(f) {
+			b.confirmOn(f, host, now)
 		}
-		// Whoever is known takes their own session before it can be taken for somebody
-		// else's, and whoever was taken for somebody else the one that shows it.
-		for _, l := range ls {
-			if b.mayConfirm(l) && l.named() {
-				b.confirmed(f, l, b.arrived, now)
-			}
+	}
+}
+
+// confirmOn is confirm for those who were sent to host.
+func (b *Broker) confirmOn(f *farm, host string, now time.Time) {
+	ls := f.byNumber(host)
+	var seen []*logon // before this reading
+	for _, l := range ls {
+		if l.res.Seen != nil {
+			seen = append(seen, l)
 		}
-		for _, l := range ls {
-			if b.mayConfirm(l) && l.guessed() {
-				b.confirmed(f, l, b.strayed, now)
-			}
+	}
+	// Whoever is known takes their own session before it can be taken for somebody
+	// else's, and whoever was taken for somebody else the one that shows it.
+	for _, l := range ls {
+		if b.mayConfirm(l) && l.named() {
+			b.confirmed(f, l, b.arrived, now)
 		}
-		for _, l := range ls {
-			if b.mayConfirm(l) && !l.named() {
-				b.confirmed(f, l, b.arrived, now)
-			}
+	}
+	for _, l := range ls {
+		if b.mayConfirm(l) && l.guessed() {
+			b.confirmed(f, l, b.strayed, now)
 		}
-		for _, l := range seen {
-			b.promiseAnew(l)
+	}
+	for _, l := range ls {
+		if b.mayConfirm(l) && !l.named() {
+			b.confirmed(f, l, b.arrived, now)
 		}
+	}
+	for _, l := range seen {
+		b.promiseAnew(l)
 	}
 }
 
@@ -140,21 +148,16 @@ func (b *Broker) promiseAnew(l *logon) {
 // notNew keeps a session that has turned out to be one caller's from being taken
 // for another's, then or once the first one's reservation is gone.
 func (f *farm) notNew(ref sessions.Ref) {
-	for _, l := range f.logons {
-		if l.host.Name == ref.Host && l.res.Seen == nil {
+	for l := range f.byHost[ref.Host] {
+		if l.res.Seen == nil {
 			l.res.Baseline = append(l.res.Baseline, ref)
 		}
 	}
 }
 
-// byNumber are those of f's logons that are wanted, in the order in which they were made.
-func (f *farm) byNumber(wanted func(*logon) bool) []*logon {
-	var ls []*logon
-	for _, l := range f.logons {
-		if wanted(l) {
-			ls = append(ls, l)
-		}
-	}
+// byNumber are f's logons on host in the order in which they were made.
+func (f *farm) byNumber(host string) []*logon {
+	ls := slices.Collect(maps.Keys(f.byHost[host]))
 	slices.SortFunc(ls, func(a, b *logon) int { return cmp.Compare(a.res.ID, b.res.ID) })
 	return ls
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/rdpbroker/rdpbroker/broker/audit"
@@ -45,7 +44,7 @@ func (b *Broker) startEviction(l *logon, v placement.Victim, settings Farm, now 
 			if err != nil {
 				b.fail(l, err)
 			} else if l.failed == nil && !isClosed(l.ready) {
-				close(l.ready)
+				b.open(l)
 				b.lingerAnew(l, time.Now())
 			}
 		},
@@ -56,7 +55,7 @@ func (b *Broker) startEviction(l *logon, v placement.Victim, settings Farm, now 
 func (b *Broker) start(e *eviction, settings Farm, now time.Time) {
 	b.leaving[e.victim.Ref()] = true
 	if e.stamp != nil {
-		b.evictions = append(b.evictions, *e.stamp)
+		b.evictions.add(*e.stamp)
 	}
 	b.recordEviction(audit.Evicting, e, now, 0, nil)
 
@@ -148,6 +147,13 @@ func (b *Broker) fail(l *logon, err error) {
 	close(l.ready)
 }
 
+// open says that l's slot is free; a reading that has been looked at may show more
+// from now on. The caller holds mu.
+func (b *Broker) open(l *logon) {
+	close(l.ready)
+	delete(b.farm(l.res.Farm).looked, l.host.Name)
+}
+
 func isClosed(c <-chan struct{}) bool {
 	select {
 	case <-c:
@@ -171,25 +177,7 @@ func (b *Broker) forgetEviction(e *eviction) {
 	if e.stamp == nil {
 		return
 	}
-	if i := slices.Index(b.evictions, *e.stamp); i >= 0 {
-		b.evictions = slices.Delete(b.evictions, i, i+1)
-	}
-}
-
-// countEvictions fills the ceilings' counts of v for the caller id.
-func (b *Broker) countEvictions(v *placement.View, id sessions.Identity, now time.Time) {
-	recent := b.evictions[:0]
-	for _, e := range b.evictions {
-		if now.Sub(e.at) >= ceilingWindow {
-			continue
-		}
-		recent = append(recent, e)
-		v.EvictionsByHost[e.host]++
-		if e.client == id.Client {
-			v.EvictionsByClient++
-		}
-	}
-	b.evictions = recent
+	b.evictions.forget(*e.stamp)
 }
 
 // forgetMarks drops what was remembered of sessions once a reading made later

@@ -8,7 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -108,9 +108,9 @@ type Memory struct {
 
 // Resolver knows people. Its methods may be called from any goroutine.
 type Resolver struct {
-	dir  Directory
-	mem  *memory
-	last atomic.Pointer[knownAt]
+	dir    Directory
+	listed *people // in dir
+	mem    *memory
 }
 
 // memory is what several Resolvers share: whose session was last seen after a
@@ -119,7 +119,8 @@ type memory struct {
 	off      bool // nothing is learned
 	byClient *expirable.LRU[netip.Addr, sessions.Account]
 	bySaid   *expirable.LRU[said, sessions.Account]
-	changes  atomic.Uint64 // counts what is new in them
+	people   people // in them
+	learning sync.RWMutex
 }
 
 // said is what was said at an address, in lower case and never "".
@@ -137,16 +138,31 @@ func NewResolver(dir Directory, mem Memory) *Resolver {
 	if mem.For == 0 {
 		mem.For = 30 * 24 * time.Hour
 	}
-	return &Resolver{dir: dir.resolved(), mem: &memory{
-		off:      mem.Entries < 0,
-		byClient: expirable.NewLRU[netip.Addr, sessions.Account](max(1, mem.Entries), nil, mem.For),
-		bySaid:   expirable.NewLRU[said, sessions.Account](max(1, mem.Entries), nil, mem.For),
-	}}
+	m := &memory{off: mem.Entries < 0}
+	m.byClient = expirable.NewLRU(max(1, mem.Entries), func(_ netip.Addr, a sessions.Account) { m.people.remove(a) }, mem.For)
+	m.bySaid = expirable.NewLRU(max(1, mem.Entries), func(_ said, a sessions.Account) { m.people.remove(a) }, mem.For)
+	return over(dir, m)
+}
+
+// over is a Resolver over dir that remembers in m.
+func over(dir Directory, m *memory) *Resolver {
+	dir = dir.resolved()
+	listed := &people{}
+	for _, a := range dir.Users {
+		listed.add(a)
+	}
+	for _, a := range dir.Aliases {
+		listed.add(a)
+	}
+	for _, a := range dir.Clients {
+		listed.add(a)
+	}
+	return &Resolver{dir: dir, listed: listed, mem: m}
 }
 
 // WithDirectory is a Resolver over dir that shares r's memory; for a reload.
 func (r *Resolver) WithDirectory(dir Directory) *Resolver {
-	return &Resolver{dir: dir.resolved(), mem: r.mem}
+	return over(dir, r.mem)
 }
 
 // Learn remembers that the caller id turned out to be a.
@@ -154,19 +170,27 @@ func (r *Resolver) Learn(id sessions.Identity, a sessions.Account) {
 	if !id.Client.IsValid() || a.IsZero() || r.mem.off {
 		return
 	}
+	r.mem.learning.Lock() // one at a time, or people would be counted wrongly
+	defer r.mem.learning.Unlock()
 	client := id.Client.Unmap()
-	before, _ := r.mem.byClient.Peek(client)
-	r.mem.byClient.Add(client, a)
-	changed := before != a
+	remember(r.mem, r.mem.byClient, client, a)
 	if id.Said != "" {
-		key := said{client, strings.ToLower(id.Said)}
-		before, _ := r.mem.bySaid.Peek(key)
-		r.mem.bySaid.Add(key, a)
-		changed = changed || before != a
+		remember(r.mem, r.mem.bySaid, said{client, strings.ToLower(id.Said)}, a)
 	}
-	if changed {
-		r.mem.changes.Add(1)
-	}
+}
+
+// remember puts a into cache, one of m's. The caller holds learning.
+func remember[K comparable](m *memory, cache *expirable.LRU[K, sessions.Account], key K, a sessions.Account) {
+	m.people.add(a)
+	cache.Remove(key) // so that what was there, expired or not, is taken out of people
+	cache.Add(key, a)
+}
+
+// recall is what cache, one of m's, holds for key.
+func recall[K comparable](m *memory, cache *expirable.LRU[K, sessions.Account], key K) (sessions.Account, bool) {
+	m.learning.RLock() // not between remember's two steps
+	defer m.learning.RUnlock()
+	return cache.Get(key)
 }
 
 // learned is whose session was last seen after id's client said what id says.
@@ -174,7 +198,7 @@ func (r *Resolver) learned(id *sessions.Identity) (sessions.Account, bool) {
 	if id.Said == "" {
 		return sessions.Account{}, false
 	}
-	return r.mem.bySaid.Get(said{id.Client, strings.ToLower(id.Said)})
+	return recall(r.mem, r.mem.bySaid, said{id.Client, strings.ToLower(id.Said)})
 }
 
 // Resolve says who h may be, given the accounts that snap shows.
@@ -218,14 +242,13 @@ func mayBeCut(cookie string) bool {
 // byName fills id from the name that a cookie gave.
 func (r *Resolver) byName(id *sessions.Identity, name string, cut bool, snap *sessions.Snapshot) {
 	id.Confidence = sessions.ConfidenceName
-	known := r.known(snap)
 	if cut {
 		id.Confidence = sessions.ConfidencePrefix
-		id.Accounts = known.withPrefix(name, r.aliasesOf(name))
+		id.Accounts = r.withPrefix(name, snap)
 	} else if a, ok := r.dir.Aliases[strings.ToLower(name)]; ok {
 		id.Accounts = []sessions.Account{a}
 	} else {
-		id.Accounts = known.named(r.parse(name))
+		id.Accounts = r.named(r.parse(name), snap)
 	}
 	id.Known = len(id.Accounts) == 1
 	if len(id.Accounts) > 0 || cut {
@@ -273,7 +296,7 @@ func (r *Resolver) byAddress(id *sessions.Identity) {
 		a, ok = r.learned(id)
 	}
 	if !ok {
-		a, ok = r.mem.byClient.Get(id.Client)
+		a, ok = recall(r.mem, r.mem.byClient, id.Client)
 	}
 	if ok {
 		id.Confidence = sessions.ConfidenceAddress

@@ -66,7 +66,7 @@ func TestCookies(t *testing.T) {
 		{"the same, nobody could be meant", "Administr", []string{"bob"}, nil, "prefix"},
 		{"the same, listed by the operator", "Administr", nil, []string{`IT-HELP\Administrator`}, `known prefix IT-HELP\Administrator`},
 		{"the same account listed and shown", "Administr", []string{"administrator"}, []string{`IT-HELP\Administrator`}, `known prefix IT-HELP\Administrator`},
-		{"the same account in another case", "ADMINISTR", []string{`it-help\administrator`, `IT-HELP\ADMINISTRATOR`}, nil, `known prefix it-help\administrator`},
+		{"the same account in another case", "ADMINISTR", []string{`it-help\administrator`, `IT-HELP\ADMINISTRATOR`}, nil, `known prefix IT-HELP\ADMINISTRATOR`},
 		{"listed without, shown in two domains", "Administr", []string{`A\administrator`, `B\administrator`}, []string{"administrator"}, `prefix A\administrator, administrator, B\administrator`},
 
 		// cut: IT-HELP\Administrator

@@ -31,7 +31,7 @@ func Decide(v View, id sessions.Identity, p Policy) Decision {
 		return d.done(Decision{Kind: Refuse, Class: ClassNoHost, Reason: fmt.Sprintf("farm %q has no host", v.Farm)})
 	}
 	d.own = d.findOwn(own[:0])
-	if v.Brief { // no other host matters to the first steps
+	if v.Brief || v.Few { // no other host matters to the first steps
 		d.hosts = d.surveyOwn(few[:0])
 	} else {
 		d.hosts = d.survey()
@@ -42,13 +42,18 @@ func Decide(v View, id sessions.Identity, p Policy) Decision {
 	if dec, ok := d.ownSession(); ok {
 		return d.done(dec)
 	}
-	if v.Brief {
+	if v.Brief || v.Few {
+		n := len(out.candidates)
 		if dec, ok := d.firstFree(); ok {
-			return dec
+			return d.done(dec)
 		}
+		out.candidates = out.candidates[:n] // all are told of below
 		d.hosts = d.survey()
-	} else if dec, ok := d.freeSlot(); ok {
-		return d.done(dec)
+	}
+	if !v.Brief {
+		if dec, ok := d.freeSlot(); ok {
+			return d.done(dec)
+		}
 	}
 	if dec, ok := d.makeRoom(); ok {
 		return d.done(dec)

@@ -17,7 +17,8 @@ import (
 // situation is everything that a decision depends on.
 type situation struct {
 	hosts  []sessions.HostState
-	view   placement.View // without Snapshot and Claims
+	view   placement.View    // without Snapshot, Claims and CannotEvict
+	cannot map[string]string // CannotEvict
 	claims []placement.Claim
 	id     sessions.Identity
 	policy placement.Policy
@@ -25,6 +26,7 @@ type situation struct {
 
 func (s situation) decide() placement.Decision {
 	v := s.view
+	v.CannotEvict = func(host string) string { return s.cannot[host] }
 	v.Snapshot, v.Claims = sessions.NewSnapshot(s.hosts), placement.NewClaims(s.claims...)
 	return placement.Decide(v, s.id, s.policy)
 }
@@ -147,7 +149,7 @@ func someSituation(t *rapid.T) situation {
 		s.view.Unreachable = map[string]string{hostName.Draw(t, "host"): "timeout"}
 	}
 	if chance(t, 8, "cannot evict") {
-		s.view.CannotEvict = map[string]string{hostName.Draw(t, "host"): "no driver"}
+		s.cannot = map[string]string{hostName.Draw(t, "host"): "no driver"}
 	}
 	if chance(t, 4, "leaving") {
 		s.view.Leaving = map[sessions.Ref]bool{ref.Draw(t, "leaving session"): true}
@@ -228,7 +230,7 @@ func somePolicy(t *rapid.T) placement.Policy {
 }
 
 func (s situation) String() string {
-	out := fmt.Sprintf("identity %+v\npolicy %+v\nclaims %+v unreachable %v cannot evict %v leaving %v untouchable %v unproven %q\n", s.id, s.policy, s.claims, s.view.Unreachable, s.view.CannotEvict, s.view.Leaving, s.view.Untouchable, s.view.Unproven)
+	out := fmt.Sprintf("identity %+v\npolicy %+v\nclaims %+v unreachable %v cannot evict %v leaving %v untouchable %v unproven %q\n", s.id, s.policy, s.claims, s.view.Unreachable, s.cannot, s.view.Leaving, s.view.Untouchable, s.view.Unproven)
 	for _, h := range s.hosts {
 		out += fmt.Sprintf("host %+v problem %q\n", h.Host, h.Problem)
 		if h.Report != nil {

@@ -208,24 +208,19 @@ func (d *decider) freeSlot() (Decision, bool) {
 	if best == nil {
 		return Decision{}, false
 	}
-	d.choose(best.Host.Name, nil, "slot", slots(best))
-	dec := Decision{Kind: Place, Host: best.Host.Name, Reason: fmt.Sprintf("a free slot on %s (%s)", best.Host.Name, slots(best)), Class: ClassFreeSlot}
-	if best.Host.Name == pinned {
-		dec.Reason += ", the caller's pinned host"
-		dec.Class = ClassPinned
-	}
-	return dec, true
+	return d.placed(best, pinned), true
 }
 
-// firstFree is freeSlot in brief: it goes through the hosts in the order in which
+// firstFree is freeSlot without a word on each host: it goes through the hosts in the order in which
 // they are best, as the sessions have it, and stops where claims cannot make a
 // later one better.
 func (d *decider) firstFree() (Decision, bool) {
 	snap := d.view.Snapshot
-	if pinned := d.pinnedHost(); pinned != "" {
+	pinned := d.pinnedHost()
+	if pinned != "" {
 		if i := snap.Position(pinned); i >= 0 && d.inFarm(i) {
 			if h := d.look(i); d.takesNew(&h) {
-				return Decision{Kind: Place, Host: pinned, Reason: "a free slot on the caller's pinned host", Class: ClassPinned}, true
+				return d.placed(&h, pinned), true
 			}
 		}
 	}
@@ -241,6 +236,9 @@ func (d *decider) firstFree() (Decision, bool) {
 		}
 		h := d.look(i)
 		if !d.takesNew(&h) {
+			if !d.view.Brief {
+				d.note(h.Host.Name, nil, "slot", d.whyNoSlot(&h))
+			}
 			continue
 		}
 		if better(&h) {
@@ -269,7 +267,24 @@ func (d *decider) firstFree() (Decision, bool) {
 	if best.HostState == nil {
 		return Decision{}, false
 	}
-	return Decision{Kind: Place, Host: best.Host.Name, Reason: "a free slot", Class: ClassFreeSlot}, true
+	return d.placed(&best, pinned), true
+}
+
+// placed is the decision for a slot of h.
+func (d *decider) placed(h *hostView, pinned string) Decision {
+	dec := Decision{Kind: Place, Host: h.Host.Name, Class: ClassFreeSlot, Reason: "a free slot"}
+	if h.Host.Name == pinned {
+		dec.Class = ClassPinned
+	}
+	if d.view.Brief {
+		return dec
+	}
+	d.choose(h.Host.Name, nil, "slot", slots(h))
+	dec.Reason = fmt.Sprintf("a free slot on %s (%s)", h.Host.Name, slots(h))
+	if dec.Class == ClassPinned {
+		dec.Reason += ", the caller's pinned host"
+	}
+	return dec
 }
 
 // takesNew reports whether h has a slot for a new session.

@@ -1,0 +1,57 @@
+package broker
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+type evictionStamp struct {
+	host   string
+	client netip.Addr
+	at     time.Time
+}
+
+// ceilings count the evictions within ceilingWindow.
+type ceilings struct {
+	stamps   []evictionStamp // the first one first
+	byHost   map[string]int
+	byClient map[netip.Addr]int
+}
+
+func newCeilings() ceilings {
+	return ceilings{byHost: map[string]int{}, byClient: map[netip.Addr]int{}}
+}
+
+func (c *ceilings) add(e evictionStamp) {
+	c.stamps = append(c.stamps, e)
+	c.byHost[e.host]++
+	c.byClient[e.client]++
+}
+
+// forget takes e back, which touched nothing.
+func (c *ceilings) forget(e evictionStamp) {
+	if i := slices.Index(c.stamps, e); i >= 0 {
+		c.stamps = slices.Delete(c.stamps, i, i+1)
+		c.uncount(e)
+	}
+}
+
+// expire forgets what is longer ago.
+func (c *ceilings) expire(now time.Time) {
+	n := 0
+	for n < len(c.stamps) && now.Sub(c.stamps[n].at) >= ceilingWindow {
+		c.uncount(c.stamps[n])
+		n++
+	}
+	c.stamps = c.stamps[n:]
+}
+
+func (c *ceilings) uncount(e evictionStamp) {
+	if c.byHost[e.host]--; c.byHost[e.host] == 0 {
+		delete(c.byHost, e.host)
+	}
+	if c.byClient[e.client]--; c.byClient[e.client] == 0 {
+		delete(c.byClient, e.client)
+	}
+}
