@@ -122,7 +122,6 @@ type Broker struct {
 	snapshot    *sessions.Snapshot
 	farms       map[string]*farm
 	unreachable map[string]hostMark
-	readings    map[string]*sessions.Report // of each host, as of the last Observe
 	leaving     map[sessions.Ref]bool
 	untouchable map[sessions.Ref]sessionMark
 	evictions   ceilings
@@ -182,7 +181,6 @@ func New(cfg Config, deps Deps) *Broker {
 		observed:    nothing,
 		farms:       map[string]*farm{},
 		unreachable: map[string]hostMark{},
-		readings:    map[string]*sessions.Report{},
 		leaving:     map[sessions.Ref]bool{},
 		untouchable: map[sessions.Ref]sessionMark{},
 		kept:        map[sessions.Ref]Kept{},

@@ -15,10 +15,6 @@ import (
 // confirm finds the sessions of those who were sent to a host. From then on the
 // session itself holds the slot. The caller holds mu.
 func (b *Broker) confirm(now time.Time) {
-	read := b.newlyRead()
-	if len(read) == 0 {
-		return
-	}
 	for _, f := range b.farms {
 		for _, host := range b.unread(f) {
 			b.confirmOn(f, host, now)
@@ -109,23 +105,6 @@ func (b *Broker) earlier(f *farm, ref sessions.Ref, s sessions.Session) []sessio
 		}
 	}
 	return found
-}
-
-// newlyRead are the hosts with another reading than at the last call. Mostly that is
-// one of many, and whoever was sent elsewhere need not be looked for. The caller holds mu.
-func (b *Broker) newlyRead() map[string]bool {
-	read := map[string]bool{}
-	if len(b.readings) > len(b.snapshot.Hosts) { // some are not there any more
-		clear(b.readings)
-	}
-	for i := range b.snapshot.Hosts {
-		h := &b.snapshot.Hosts[i]
-		if b.readings[h.Host.Name] != h.Report {
-			b.readings[h.Host.Name] = h.Report
-			read[h.Host.Name] = true
-		}
-	}
-	return read
 }
 
 // promiseAnew is for a logon whose session holds no slot any more, since it has ended

@@ -228,20 +228,6 @@ func (s *Snapshot) UsersFrom(prefix string, yield func(Account) bool) {
 	})
 }
 
-// SameUsers reports whether s and o are known to hold sessions of the same accounts on
-// the same hosts: nobody has come or gone between two pictures of one farm. It is
-// cheap, and false where that is not known.
-func (s *Snapshot) SameUsers(o *Snapshot) bool {
-	if s == o {
-		return true
-	}
-	if s.idx == nil || o.idx == nil {
-		return false
-	}
-	a, b := s.idx.users.pieces, o.idx.users.pieces
-	return len(a) > 0 && len(a) == len(b) && &a[0] == &b[0]
-}
-
 // Accounts calls yield with the account of every session that has a user, in
 // the order of hosts, until yield returns false. An account may come twice.
 func (s *Snapshot) Accounts(yield func(Account) bool) {
