@@ -149,6 +149,7 @@ type sessionMark struct {
 }
 
 type evictionStamp struct {
+	farm   string
 	host   string
 	client netip.Addr
 	at     time.Time

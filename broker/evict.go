@@ -39,7 +39,7 @@ func (b *Broker) startEviction(l *logon, v placement.Victim, settings Farm, now 
 	b.start(&eviction{
 		victim: v, host: l.host,
 		record: audit.Record{Farm: l.res.Farm, Reservation: l.res.ID, Identity: l.id, Decision: l.res.Decision},
-		stamp:  &evictionStamp{host: v.Host, client: l.id.Client, at: now},
+		stamp:  &evictionStamp{farm: l.res.Farm, host: v.Host, client: l.id.Client, at: now},
 		late:   func(err error) { b.fail(l, err) },
 		settled: func(err error) {
 			if err != nil {
@@ -185,6 +185,10 @@ func (b *Broker) countEvictions(v *placement.View, id sessions.Identity, now tim
 		}
 		recent = append(recent, e)
 		v.EvictionsByHost[e.host]++
+		v.EvictionsInAll++
+		if e.farm == v.Farm {
+			v.EvictionsInFarm++
+		}
 		if e.client == id.Client {
 			v.EvictionsByClient++
 		}

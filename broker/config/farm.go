@@ -27,7 +27,7 @@ func (b *builder) farms() []Farm {
 		f.Policy.Balance = balances[k.Balance]
 		f.Policy.TakeOverActive = k.TakeOverActive
 		ev := b.farmEviction(p.key("eviction"), &k)
-		f.Policy.Eviction, f.SoftLimit, f.HardLimit = b.eviction(ev), ev.SoftLimit, ev.HardLimit
+		f.Policy.Eviction, f.SoftLimit, f.HardLimit = b.eviction(ev, p.key("eviction"), "eviction"), ev.SoftLimit, ev.HardLimit
 		for i, hk := range k.Hosts {
 			hp := p.key("hosts").index(i)
 			h := b.host(hp, &hk, name)

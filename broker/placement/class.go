@@ -18,6 +18,8 @@ const (
 	ClassShadow        Class = "shadow" // evict mode would have
 	ClassClientCeiling Class = "client-ceiling"
 	ClassHostCeiling   Class = "host-ceiling" // at least one host is at it, and no other gives anybody up
+	ClassFarmCeiling   Class = "farm-ceiling" // that of the farm, or of all farms
+	ClassHours         Class = "outside-hours"
 	ClassUnproven      Class = "without-nla"
 	ClassCaller        Class = "unknown-caller" // it is not known well enough who is coming
 	ClassNoVictim      Class = "no-victim"      // no session may go
@@ -41,7 +43,8 @@ func (k Kind) Classes() []Class {
 		return []Class{ClassVictim}
 	case WaitForSlot:
 		return []Class{
-			ClassEvictionOff, ClassShadow, ClassClientCeiling, ClassHostCeiling, ClassUnproven, ClassCaller,
+			ClassEvictionOff, ClassShadow, ClassClientCeiling, ClassHostCeiling, ClassFarmCeiling,
+			ClassHours, ClassUnproven, ClassCaller,
 			ClassNoVictim, ClassOwnHostFull, ClassTooMany, ClassInternal,
 		}
 	case Refuse:

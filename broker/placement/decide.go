@@ -53,7 +53,7 @@ func Decide(v View, id sessions.Identity, p Policy) Decision {
 	if dec, ok := d.makeRoom(); ok {
 		return d.done(dec)
 	}
-	return d.done(Decision{Kind: WaitForSlot, Would: out.would, Reason: out.whyWait, Class: out.class})
+	return d.done(Decision{Kind: WaitForSlot, Would: out.would, NeedsProof: out.wouldNeedProof, Reason: out.whyWait, Class: out.class})
 }
 
 // decider is one decision in the making. What is only looked at stands behind
@@ -74,8 +74,10 @@ type decider struct {
 type outcome struct {
 	candidates []Candidate
 	would      *Victim
-	whyWait    string
-	class      Class // of whyWait
+	// wouldNeedProof is what NeedsProof would be for would.
+	wouldNeedProof bool
+	whyWait        string
+	class          Class // of whyWait
 }
 
 // hostView is a host of the farm with what the decision needs to know of it.

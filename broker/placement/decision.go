@@ -62,8 +62,8 @@ type Decision struct {
 	Own *sessions.Ref `json:"own,omitempty"`
 	// Victim is the session to log off first, for MakeRoom.
 	Victim *Victim `json:"victim,omitempty"`
-	// NeedsProof: the victim may be logged off only after Host has accepted the
-	// caller's password.
+	// NeedsProof: the victim, or the one that would have been it, may be logged off
+	// only after Host has accepted the caller's password.
 	NeedsProof bool `json:"needs_proof,omitempty"`
 	// Would is, in shadow mode, the victim that evict mode would have chosen.
 	Would *Victim `json:"would,omitempty"`
@@ -120,4 +120,6 @@ type View struct {
 	EvictionsByHost map[string]int
 	// EvictionsByClient are those that the caller's address set off.
 	EvictionsByClient int
+	// EvictionsInFarm and EvictionsInAll are those in Farm, and in all farms.
+	EvictionsInFarm, EvictionsInAll int
 }
