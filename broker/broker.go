@@ -241,7 +241,14 @@ func (b *Broker) farm(name string) *farm {
 }
 
 func (b *Broker) settings(farm string) Farm {
-	c := b.config.Farms[farm]
+	c := b.config.Farms[farm].withDefaults()
+	if b.mode != nil {
+		c.Policy.Eviction.Mode = *b.mode
+	}
+	return c
+}
+
+func (c Farm) withDefaults() Farm {
 	if c.Reservation == 0 {
 		c.Reservation = DefaultReservation
 	}
@@ -253,9 +260,6 @@ func (b *Broker) settings(farm string) Farm {
 	}
 	if c.PerClient == 0 {
 		c.PerClient = DefaultPerClient
-	}
-	if b.mode != nil {
-		c.Policy.Eviction.Mode = *b.mode
 	}
 	return c
 }

@@ -178,22 +178,22 @@ func (b *Broker) forgetEviction(e *eviction) {
 
 // countEvictions fills the ceilings' counts of v for the caller id.
 func (b *Broker) countEvictions(v *placement.View, id sessions.Identity, now time.Time) {
-	recent := b.evictions[:0]
+	b.evictions = slices.DeleteFunc(b.evictions, func(e evictionStamp) bool { return now.Sub(e.at) >= ceilingWindow })
 	for _, e := range b.evictions {
-		if now.Sub(e.at) >= ceilingWindow {
-			continue
-		}
-		recent = append(recent, e)
-		v.EvictionsByHost[e.host]++
-		v.EvictionsInAll++
-		if e.farm == v.Farm {
-			v.EvictionsInFarm++
-		}
-		if e.client == id.Client {
-			v.EvictionsByClient++
-		}
+		e.count(v, id)
 	}
-	b.evictions = recent
+}
+
+// count counts e in v.
+func (e evictionStamp) count(v *placement.View, id sessions.Identity) {
+	v.EvictionsByHost[e.host]++
+	v.EvictionsInAll++
+	if e.farm == v.Farm {
+		v.EvictionsInFarm++
+	}
+	if e.client.IsValid() && e.client == id.Client {
+		v.EvictionsByClient++
+	}
 }
 
 // forgetMarks drops what was remembered of sessions once a reading made later

@@ -203,7 +203,7 @@ func (b *Broker) view(f *farm, id sessions.Identity, key string, now time.Time) 
 	}
 	v := placement.View{
 		Snapshot: b.snapshot, Farm: f.name, Now: now, Leaving: b.leaving, Claims: claims,
-		Unreachable: map[string]string{}, Untouchable: map[sessions.Ref]string{},
+		Unreachable: map[string]string{}, Untouchable: b.sparedNow(now),
 		CannotEvict: map[string]string{}, EvictionsByHost: map[string]int{},
 	}
 	for _, r := range rs {
@@ -215,14 +215,6 @@ func (b *Broker) view(f *farm, id sessions.Identity, key string, now time.Time) 
 		if why := b.hostDown(name, now); why != "" {
 			v.Unreachable[name] = why
 		}
-	}
-	for ref, k := range b.kept {
-		if now.Before(k.Until) {
-			v.Untouchable[ref] = k.why()
-		}
-	}
-	for ref, m := range b.untouchable {
-		v.Untouchable[ref] = m.why
 	}
 	for i := range b.snapshot.Hosts {
 		if h := &b.snapshot.Hosts[i].Host; h.Farm == f.name && b.deps.Evictor(h.Name) == nil {

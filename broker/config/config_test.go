@@ -244,7 +244,7 @@ eviction: {protect_list: protected.txt}
 // diff fails t if got is not want; nil and empty are the same.
 func diff[T any](t *testing.T, want, got T) {
 	t.Helper()
-	opts := cmp.Options{cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}),
+	opts := cmp.Options{cmpopts.IgnoreUnexported(Config{}), cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}),
 		cmp.Comparer(func(a, b *time.Location) bool { return reflect.DeepEqual(a, b) })}
 	if d := cmp.Diff(want, got, opts); d != "" {
 		t.Errorf("-want +got:\n%s", d)

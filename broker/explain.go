@@ -1,0 +1,100 @@
+package broker
+
+import (
+	"context"
+	"time"
+
+	"github.com/rdpbroker/rdpbroker/broker/placement"
+	"github.com/rdpbroker/rdpbroker/sessions"
+)
+
+// Supposition is what a question about a decision supposes. The zero value
+// supposes nothing: it asks for now, and for what is in force.
+type Supposition struct {
+	// At is when the caller comes; zero for now. Nothing is supposed to happen until
+	// then but that time goes by: sessions stay as they are, and what is promised or
+	// counted for a time is so until that is over.
+	At time.Time
+	// Farm are other settings of the farm; nil for its own. A mode that they leave as
+	// it is configured is the one in force, which an operator may have set.
+	Farm *Farm
+}
+
+// Explain is the decision that id would get in farm now, made as it is made for
+// callers. Nothing is reserved and nobody is logged off.
+func (b *Broker) Explain(farmName string, id sessions.Identity) placement.Decision {
+	return b.ExplainIf(farmName, id, Supposition{})
+}
+
+// ExplainIf is Explain under the supposition s.
+func (b *Broker) ExplainIf(farmName string, id sessions.Identity, s Supposition) placement.Decision {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	view, _, err := b.view(b.farm(farmName), id, id.Key(), now)
+	if err == nil && !s.At.IsZero() {
+		view, err = b.viewAt(view, id, now, s.At)
+	}
+	if err != nil {
+		return placement.Decision{Kind: placement.WaitForSlot, Class: placement.ClassInternal, Reason: err.Error()}
+	}
+	return placement.Decide(view, id, b.supposed(farmName, s).Policy)
+}
+
+// supposed are the settings of farm under the supposition s.
+func (b *Broker) supposed(farm string, s Supposition) Farm {
+	inForce := b.settings(farm)
+	if s.Farm == nil {
+		return inForce
+	}
+	tried := s.Farm.withDefaults()
+	if tried.Policy.Eviction.Mode == b.config.Farms[farm].Policy.Eviction.Mode {
+		tried.Policy.Eviction.Mode = inForce.Policy.Eviction.Mode
+	}
+	return tried
+}
+
+// viewAt is v, which was made at now for the caller id, as it would be at another
+// time. Nothing is forgotten for it. The caller holds mu.
+func (b *Broker) viewAt(v placement.View, id sessions.Identity, now, at time.Time) (placement.View, error) {
+	v.Now, v.Snapshot = at, v.Snapshot.Shifted(at.Sub(now))
+	rs, _, err := b.deps.Ledger.List(context.Background(), v.Farm, now)
+	if err != nil {
+		return v, err
+	}
+	v.Claims = &placement.Claims{}
+	for _, r := range rs {
+		if r.Key != id.Key() && at.Before(r.ExpiresAt) {
+			v.Claims.Add(r.Claim())
+		}
+	}
+	v.Unreachable = map[string]string{}
+	for name, m := range b.unreachable {
+		if at.Before(m.until) {
+			v.Unreachable[name] = m.why
+		}
+	}
+	v.Untouchable = b.sparedNow(at)
+	v.EvictionsByHost, v.EvictionsByClient, v.EvictionsInFarm, v.EvictionsInAll = map[string]int{}, 0, 0, 0
+	for _, e := range b.evictions {
+		if at.Sub(e.at) < ceilingWindow {
+			e.count(&v, id)
+		}
+	}
+	return v, nil
+}
+
+// sparedNow are the sessions that must not be victims at now, and why. The caller
+// holds mu.
+func (b *Broker) sparedNow(now time.Time) map[sessions.Ref]string {
+	spared := make(map[sessions.Ref]string, len(b.kept)+len(b.untouchable))
+	for ref, k := range b.kept {
+		if now.Before(k.Until) {
+			spared[ref] = k.why()
+		}
+	}
+	for ref, m := range b.untouchable {
+		spared[ref] = m.why
+	}
+	return spared
+}
