@@ -84,8 +84,14 @@ type farmKeys struct {
 	Reservation           time.Duration       `yaml:"reservation" min:"10s" max:"1h"`
 	ReservationsPerClient int                 `yaml:"reservations_per_client" min:"1" max:"100000"`
 	Pins                  map[string]string   `yaml:"pins"`
+	Reserve               reserveKeys         `yaml:"reserve"`
 	Eviction              later[evictionKeys] `yaml:"eviction"`
 	Hosts                 []hostKeys          `yaml:"hosts,required"`
+}
+
+type reserveKeys struct {
+	Users []pattern `yaml:"users"`
+	Slots int       `yaml:"slots" min:"0" max:"10000"`
 }
 
 type hostKeys struct {

@@ -31,7 +31,8 @@ func Decide(v View, id sessions.Identity, p Policy) Decision {
 		return d.done(Decision{Kind: Refuse, Class: ClassNoHost, Reason: fmt.Sprintf("farm %q has no host", v.Farm)})
 	}
 	d.own = d.findOwn(own[:0])
-	if v.Brief { // no other host matters to the first steps
+	quick := v.Brief && p.Reserve.Slots <= 0
+	if quick { // no other host matters to the first steps
 		d.hosts = d.surveyOwn(few[:0])
 	} else {
 		d.hosts = d.survey()
@@ -42,7 +43,7 @@ func Decide(v View, id sessions.Identity, p Policy) Decision {
 	if dec, ok := d.ownSession(); ok {
 		return d.done(dec)
 	}
-	if v.Brief {
+	if quick {
 		if dec, ok := d.firstFree(); ok {
 			return dec
 		}

@@ -11,13 +11,13 @@ import (
 // caller may have somebody logged off. When in doubt there is no victim.
 func (d *decider) makeRoom() (Decision, bool) {
 	if why := d.mayNotEvict(); why != "" {
-		d.out.whyWait = "no slot is free, and nobody is logged off for this caller: " + why
+		d.out.whyWait = d.noSlot() + ", and nobody is logged off for this caller: " + why
 		return Decision{}, false
 	}
 	d.out.class = ClassNoVictim
 	best, bestHost := d.stalest()
 	if best == nil {
-		d.out.whyWait = "no slot is free, and no session may be logged off"
+		d.out.whyWait = d.noSlot() + ", and no session may be logged off"
 		return Decision{}, false
 	}
 	who := fmt.Sprintf("%s (session %d on %s, disconnected for %s)",
@@ -28,7 +28,7 @@ func (d *decider) makeRoom() (Decision, bool) {
 	}
 	if d.policy.Eviction.Mode != Evict {
 		d.out.would, d.out.wouldNeedProof, d.out.class = best, needsProof, ClassShadow
-		d.out.whyWait = "no slot is free; shadow mode would have logged off " + who
+		d.out.whyWait = d.noSlot() + "; shadow mode would have logged off " + who
 		return Decision{}, false
 	}
 	d.markChosen(bestHost.Host.Name, best.Session.ID)
@@ -36,6 +36,14 @@ func (d *decider) makeRoom() (Decision, bool) {
 		Kind: MakeRoom, Host: best.Host, Victim: best, NeedsProof: needsProof, Class: ClassVictim,
 		Reason: "the stalest session that policy gives up: " + who,
 	}, true
+}
+
+// noSlot says that there is none for the caller.
+func (d *decider) noSlot() string {
+	if d.heldBack() != "" {
+		return "the free slots are kept for others"
+	}
+	return "no slot is free"
 }
 
 // mayNotEvict is why nobody may be logged off for the caller, "" if somebody may.

@@ -241,6 +241,9 @@ func somePolicy(t *rapid.T) placement.Policy {
 	if chance(t, 4, "protect processes") {
 		p.Eviction.ProtectProcesses = []string{"setup*"}
 	}
+	if chance(t, 4, "reserve") {
+		p.Reserve = placement.Reserve{Users: []string{somePattern.Draw(t, "for")}, Slots: rapid.IntRange(0, 3).Draw(t, "reserved slots")}
+	}
 	e := &p.Eviction
 	if chance(t, 4, "longer for some") {
 		for range rapid.IntRange(1, 2).Draw(t, "how many") {

@@ -164,12 +164,58 @@ func (s situation) keptOut(own []victim) (names []string) {
 }
 
 func (s situation) hostsWithSlot() (names []string) {
+	free := 0
 	for i := range s.hosts {
 		if h := &s.hosts[i]; h.Host.Farm == s.view.Farm && s.usable(h) && s.used(h) < limitOf(h) {
 			names = append(names, h.Host.Name)
+			free += limitOf(h) - s.used(h)
 		}
 	}
+	if s.policy.Reserve.Slots > 0 && !s.administrator() && free <= s.policy.Reserve.Slots-s.administratorsSlots() {
+		return nil
+	}
 	return names
+}
+
+// administrator: the farm's reserved slots are for the caller. The patterns are
+// those of somePolicy.
+func (s situation) administrator() bool {
+	return len(s.id.Accounts) == 1 && s.id.Known && s.id.Confidence >= sessions.ConfidencePrefix && s.isAdministrator(s.id.Accounts[0])
+}
+
+func (s situation) isAdministrator(a sessions.Account) bool {
+	return a.User != "" && slices.ContainsFunc(s.policy.Reserve.Users, func(p string) bool { return means(p, a) })
+}
+
+// administratorsSlots: how many they hold, by session or by promise.
+func (s situation) administratorsSlots() (n int) {
+	for i := range s.hosts {
+		h := &s.hosts[i]
+		if h.Host.Farm != s.view.Farm {
+			continue
+		}
+		if h.Report != nil {
+			for _, x := range h.Report.Sessions {
+				if holdsSlot(h, x) && somebodys(x) && s.isAdministrator(x.Account) {
+					n++
+				}
+			}
+		}
+		for _, c := range s.claims {
+			if s.isAdministrator(c.Account) && c.Host == h.Host.Name {
+				one := s
+				one.claims = []placement.Claim{c}
+				none := s
+				none.claims = nil
+				if h.Report != nil {
+					n += one.used(h) - none.used(h)
+				} else if !c.Confirmed {
+					n++
+				}
+			}
+		}
+	}
+	return n
 }
 
 // mayEvict: the caller may have somebody logged off, in evict or shadow mode.

@@ -53,6 +53,7 @@ type Policy struct {
 	TakeOverActive bool
 	// Pins send an account to one host first, when it has a slot.
 	Pins     []Pin
+	Reserve  Reserve
 	Eviction Eviction
 }
 
