@@ -134,6 +134,7 @@ type farm struct {
 	logons map[string]*logon // by reservation key
 	queue  []*waiter         // first come, first served
 	tick   *time.Timer       // looks at the queue again; nil when nobody waits
+	ahead  ahead
 }
 
 type hostMark struct {
@@ -229,6 +230,9 @@ func (b *Broker) Observe(s *sessions.Snapshot) {
 	b.confirm(now)
 	b.forgetMarks(now)
 	b.pumpAll(now)
+	for name := range b.config.Farms {
+		b.keepFree(name, now)
+	}
 }
 
 func (b *Broker) farm(name string) *farm {

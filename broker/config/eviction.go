@@ -134,6 +134,7 @@ func (b *builder) eviction(k evictionKeys, blocks ...path) placement.Eviction {
 		// Whoever asks for it by name wants to be sure.
 		CPUMustBeKnown: k.BusyCPU > 0 && given("busy_cpu"),
 		IOMustBeKnown:  k.BusyIO > 0 && given("busy_io"),
+		Headroom:       k.Headroom,
 		HonourKeepMark: k.HonourKeepMarker,
 		KeepMarkMax:    k.KeepMarkerMax,
 	}

@@ -30,6 +30,8 @@ const (
 	ClassInternal    Class = "internal" // the ledger failed, or other brokers were faster
 	// ClassNoHost: the farm has none.
 	ClassNoHost Class = "no-host"
+	// ClassEnough: there are as many free slots as the farm wants.
+	ClassEnough Class = "enough"
 )
 
 // Classes are the classes that a decision of kind k may have.
@@ -46,6 +48,11 @@ func (k Kind) Classes() []Class {
 			ClassEvictionOff, ClassShadow, ClassClientCeiling, ClassHostCeiling, ClassFarmCeiling,
 			ClassHours, ClassUnproven, ClassCaller,
 			ClassNoVictim, ClassOwnHostFull, ClassTooMany, ClassInternal,
+		}
+	case KeepFree:
+		return []Class{
+			ClassVictim, ClassEnough, ClassEvictionOff, ClassShadow, ClassHostCeiling, ClassFarmCeiling, ClassHours,
+			ClassNoVictim,
 		}
 	case Refuse:
 		return []Class{ClassNoHost}

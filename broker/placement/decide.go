@@ -69,6 +69,8 @@ type decider struct {
 	own   []int
 	hosts []hostView // of the farm, by name
 	out   *outcome
+	// nobody: there is no caller.
+	nobody bool
 }
 
 // outcome is what leaves a decision.

@@ -17,9 +17,10 @@ const (
 	MakeRoom                    // to a slot that the victim's logoff frees
 	WaitForSlot                 // nothing to give now
 	Refuse                      // nothing to give, ever, with this configuration
+	KeepFree                    // no caller's: a slot made free ahead of need, see Headroom
 )
 
-var kindNames = [...]string{"none", "reconnect", "take-over", "place", "make-room", "wait", "refuse"}
+var kindNames = [...]string{"none", "reconnect", "take-over", "place", "make-room", "wait", "refuse", "headroom"}
 
 func (k Kind) String() string {
 	if int(k) < len(kindNames) {

@@ -49,21 +49,8 @@ func (d *decider) noSlot() string {
 // mayNotEvict is why nobody may be logged off for the caller, "" if somebody may.
 func (d *decider) mayNotEvict() string {
 	e := &d.policy.Eviction
-	if e.Mode == Off {
-		d.out.class = ClassEvictionOff
-		return "eviction is off"
-	}
-	if !e.Hours.Open(d.view.Now) {
-		d.out.class = ClassHours
-		return "it is outside the hours at which somebody may be: " + e.Hours.String()
-	}
-	if n := d.view.EvictionsInFarm; e.PerFarmPerHour > 0 && n >= e.PerFarmPerHour {
-		d.out.class = ClassFarmCeiling
-		return fmt.Sprintf("%d evictions in this farm within the hour, the ceiling", n)
-	}
-	if n := d.view.EvictionsInAll; e.PerHour > 0 && n >= e.PerHour {
-		d.out.class = ClassFarmCeiling
-		return fmt.Sprintf("%d evictions in all farms within the hour, the ceiling", n)
+	if why := d.noneMayGo(); why != "" {
+		return why
 	}
 	if e.PerClientPerHour > 0 && d.view.EvictionsByClient >= e.PerClientPerHour {
 		d.out.class = ClassClientCeiling
@@ -90,6 +77,28 @@ func (d *decider) mayNotEvict() string {
 		return "the caller is only guessed from the client address"
 	case !d.id.Known:
 		return "the caller is not a known account"
+	}
+	return ""
+}
+
+// noneMayGo is why nobody may be logged off now, for whomever; "" if somebody may.
+func (d *decider) noneMayGo() string {
+	e := &d.policy.Eviction
+	if e.Mode == Off {
+		d.out.class = ClassEvictionOff
+		return "eviction is off"
+	}
+	if !e.Hours.Open(d.view.Now) {
+		d.out.class = ClassHours
+		return "it is outside the hours at which somebody may be: " + e.Hours.String()
+	}
+	if n := d.view.EvictionsInFarm; e.PerFarmPerHour > 0 && n >= e.PerFarmPerHour {
+		d.out.class = ClassFarmCeiling
+		return fmt.Sprintf("%d evictions in this farm within the hour, the ceiling", n)
+	}
+	if n := d.view.EvictionsInAll; e.PerHour > 0 && n >= e.PerHour {
+		d.out.class = ClassFarmCeiling
+		return fmt.Sprintf("%d evictions in all farms within the hour, the ceiling", n)
 	}
 	return ""
 }

@@ -97,6 +97,8 @@ type Eviction struct {
 	// CPUMustBeKnown and IOMustBeKnown: a session of which that cannot be told is not
 	// logged off either.
 	CPUMustBeKnown, IOMustBeKnown bool
+	// Headroom is how many slots of the farm are kept free ahead of need; 0: none.
+	Headroom int
 	// HonourKeepMark: what a user has asked for in their own session
 	// (sessions.Session.KeepUntil) counts, until it has been disconnected for
 	// KeepMarkMax; 0: for as long as they have asked.

@@ -43,6 +43,9 @@ func (d *decider) spared(h *hostView, s sessions.Session) (since time.Duration, 
 // mayBeTheCallers is why s could be the work of the very caller whom room is made
 // for, "" if it cannot.
 func (d *decider) mayBeTheCallers(s *sessions.Session) string {
+	if d.nobody {
+		return ""
+	}
 	if d.id.CouldBe(s.Account) {
 		return "it may be the caller's own"
 	}
