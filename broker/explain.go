@@ -38,7 +38,17 @@ func (b *Broker) ExplainIf(farmName string, id sessions.Identity, s Supposition)
 	if err != nil {
 		return placement.Decision{Kind: placement.WaitForSlot, Class: placement.ClassInternal, Reason: err.Error()}
 	}
-	return placement.Decide(view, id, b.supposed(farmName, s).Policy)
+	policy := b.supposed(farmName, s).Policy
+	d := placement.Decide(view, id, policy)
+	if policy.Eviction.IdleActive > 0 && d.Own == nil && d.Kind != placement.Place {
+		// Who may be disconnected, and who not, is a part of the story.
+		b.addCannotDisconnect(&view)
+		for _, c := range placement.DisconnectIdle(view, policy).Candidates {
+			c.Chosen = false // it is not this caller's decision
+			d.Candidates = append(d.Candidates, c)
+		}
+	}
+	return d
 }
 
 // supposed are the settings of farm under the supposition s.

@@ -147,6 +147,8 @@ type Farm struct {
 	// SoftLimit is how long a logoff may take before the next victim is looked
 	// for, HardLimit when it counts as stuck. SoftLimit <= HardLimit.
 	SoftLimit, HardLimit time.Duration
+	// IdleMessage warns users before they are disconnected; "" for the broker's own.
+	IdleMessage string
 	// Hosts are sorted by name, never empty.
 	Hosts []Host
 }

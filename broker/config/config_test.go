@@ -43,7 +43,7 @@ func TestSmallestFileHasTheDefaults(t *testing.T) {
 				Eviction: placement.Eviction{
 					Mode: placement.Shadow, Proof: placement.Credentials, MinDisconnected: 15 * time.Minute,
 					PerHostPerHour: 6, PerClientPerHour: 4,
-					BusyCPU: .02, BusyIO: 131072, HonourKeepMark: true, KeepMarkMax: 24 * time.Hour,
+					BusyCPU: .02, BusyIO: 131072, IdleWarning: 2 * time.Minute, HonourKeepMark: true, KeepMarkMax: 24 * time.Hour,
 				},
 			},
 			Wait: 30 * time.Second, Reservation: 90 * time.Second, ReservationsPerClient: 16,
@@ -80,7 +80,7 @@ func TestMerging(t *testing.T) {
 		Pins:    []placement.Pin{{Account: sessions.Account{Domain: "CONTOSO", User: "alice"}, Host: "ts2"}},
 		Eviction: placement.Eviction{
 			Mode: placement.Evict, Proof: placement.Credentials, RefuseUnproven: true, MinDisconnected: 48 * time.Hour, PerClientPerHour: 4,
-			BusyCPU: .02, BusyIO: 131072, HonourKeepMark: true, KeepMarkMax: 24 * time.Hour,
+			BusyCPU: .02, BusyIO: 131072, IdleWarning: 2 * time.Minute, HonourKeepMark: true, KeepMarkMax: 24 * time.Hour,
 			Protect:          []string{"Administrator", "frank", `CONTOSO\adm-?`, "backup*"},
 			ProtectProcesses: []string{"setup*.exe", "robocopy.exe"},
 		},
@@ -116,7 +116,7 @@ func TestMerging(t *testing.T) {
 		Eviction: placement.Eviction{
 			Mode: placement.Off, MinDisconnected: 48 * time.Hour, PerClientPerHour: 4, Protect: []string{"Administrator"},
 			ProtectProcesses: []string{"setup*.exe"},
-			BusyCPU:          .02, BusyIO: 131072, HonourKeepMark: true, KeepMarkMax: 24 * time.Hour,
+			BusyCPU:          .02, BusyIO: 131072, IdleWarning: 2 * time.Minute, HonourKeepMark: true, KeepMarkMax: 24 * time.Hour,
 		},
 	}, linux.Policy)
 	known := filepath.Join(folder, "known")
@@ -177,7 +177,7 @@ func TestRulesOfEviction(t *testing.T) {
 		Hours: placement.Hours{Location: berlin, Windows: []placement.Window{
 			{Days: workdays, From: 7 * 60, To: 19 * 60}, {Days: 1 << time.Saturday, From: 10 * 60, To: 14 * 60},
 		}},
-		BusyCPU: .05, BusyIO: 1000, CPUMustBeKnown: true, IOMustBeKnown: true, PerFarmPerHour: 20, PerHour: 3, KeepMarkMax: 24 * time.Hour,
+		BusyCPU: .05, BusyIO: 1000, CPUMustBeKnown: true, IOMustBeKnown: true, PerFarmPerHour: 20, PerHour: 3, IdleWarning: 2 * time.Minute, KeepMarkMax: 24 * time.Hour,
 	}
 	diff(t, want, cfg.Farm("b").Policy.Eviction)
 	want.MinDisconnectedFor = append(want.MinDisconnectedFor, placement.Grace{Pattern: "carol", For: 4 * time.Hour}, placement.Grace{Pattern: "svc-*", For: time.Minute})

@@ -47,6 +47,7 @@ func presets(goos string) fileKeys {
 			Hours:            hoursKeys{Timezone: "Local"},
 			BusyCPU:          2,          // percent: what a desktop without work stays below
 			BusyIO:           128 * 1024, // a megabit per second
+			IdleWarning:      2 * time.Minute,
 			HonourKeepMarker: true, KeepMarkerMax: 24 * time.Hour,
 			SoftLimit: time.Minute, HardLimit: 5 * time.Minute,
 		},

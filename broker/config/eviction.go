@@ -3,6 +3,7 @@ package config
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 	_ "time/tzdata" // so that a container or Windows without zones has them
 
@@ -63,6 +64,12 @@ func (b *builder) checkEviction(k *evictionKeys, blocks ...path) {
 			key = "soft_limit"
 		}
 		b.bad(b.source(key, blocks...), "hard_limit is shorter than soft_limit", "")
+	}
+	if d := k.IdleActive; d > 0 && d < 10*time.Minute {
+		b.bad(b.source("evict_idle_active", blocks...), "is too short: a telephone call would disconnect its user", "10m at least, or 0 for never")
+	}
+	if len(k.IdleMessage) > 1000 || strings.ContainsFunc(k.IdleMessage, func(r rune) bool { return unprintable(r) && r != '\n' }) {
+		b.bad(b.source("idle_message", blocks...), "is not a message", "up to 1000 bytes of text")
 	}
 	if modes[k.Mode] != placement.Evict {
 		return
@@ -135,6 +142,8 @@ func (b *builder) eviction(k evictionKeys, blocks ...path) placement.Eviction {
 		CPUMustBeKnown: k.BusyCPU > 0 && given("busy_cpu"),
 		IOMustBeKnown:  k.BusyIO > 0 && given("busy_io"),
 		Headroom:       k.Headroom,
+		IdleActive:     k.IdleActive,
+		IdleWarning:    k.IdleWarning,
 		HonourKeepMark: k.HonourKeepMarker,
 		KeepMarkMax:    k.KeepMarkerMax,
 	}

@@ -28,6 +28,7 @@ func (b *builder) farms() []Farm {
 		f.Policy.TakeOverActive = k.TakeOverActive
 		f.Policy.Reserve = b.reserve(p.key("reserve"), k.Reserve)
 		ev := b.farmEviction(p.key("eviction"), &k)
+		f.IdleMessage = ev.IdleMessage
 		f.Policy.Eviction, f.SoftLimit, f.HardLimit = b.eviction(ev, p.key("eviction"), "eviction"), ev.SoftLimit, ev.HardLimit
 		for i, hk := range k.Hosts {
 			hp := p.key("hosts").index(i)

@@ -188,6 +188,9 @@ type evictionKeys struct {
 	BusyIO             int                      `yaml:"busy_io" min:"0" max:"1000000000"`
 	HonourKeepMarker   bool                     `yaml:"honour_keep_marker"`
 	KeepMarkerMax      time.Duration            `yaml:"keep_marker_max" min:"0s" max:"7d"`
+	IdleActive         time.Duration            `yaml:"evict_idle_active" min:"0s" max:"30d"`
+	IdleWarning        time.Duration            `yaml:"idle_warning" min:"30s" max:"1h"`
+	IdleMessage        string                   `yaml:"idle_message"`
 	Headroom           int                      `yaml:"headroom" min:"0" max:"10000"`
 	SoftLimit          time.Duration            `yaml:"soft_limit" min:"5s" max:"30m"`
 	HardLimit          time.Duration            `yaml:"hard_limit" min:"5s" max:"2h"`

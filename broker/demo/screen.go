@@ -109,7 +109,7 @@ func (s *screen) record(r audit.Record) {
 	}
 	switch r.Event {
 	case audit.Decided:
-		if d.Kind == placement.KeepFree {
+		if d.Kind == placement.KeepFree || d.Kind == placement.Disconnect {
 			s.line(r.Time, "broker", d.Reason)
 			return
 		}

@@ -54,6 +54,8 @@ func (k Kind) Classes() []Class {
 			ClassVictim, ClassEnough, ClassEvictionOff, ClassShadow, ClassHostCeiling, ClassFarmCeiling, ClassHours,
 			ClassNoVictim,
 		}
+	case Disconnect:
+		return []Class{ClassVictim, ClassEnough, ClassEvictionOff, ClassFarmCeiling, ClassHours, ClassNoVictim}
 	case Refuse:
 		return []Class{ClassNoHost}
 	}

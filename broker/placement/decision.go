@@ -18,9 +18,10 @@ const (
 	WaitForSlot                 // nothing to give now
 	Refuse                      // nothing to give, ever, with this configuration
 	KeepFree                    // no caller's: a slot made free ahead of need, see Headroom
+	Disconnect                  // no caller's: an idle session that is disconnected, see DisconnectIdle
 )
 
-var kindNames = [...]string{"none", "reconnect", "take-over", "place", "make-room", "wait", "refuse", "headroom"}
+var kindNames = [...]string{"none", "reconnect", "take-over", "place", "make-room", "wait", "refuse", "headroom", "disconnect-idle"}
 
 func (k Kind) String() string {
 	if int(k) < len(kindNames) {
@@ -63,6 +64,8 @@ type Decision struct {
 	Own *sessions.Ref `json:"own,omitempty"`
 	// Victim is the session to log off first, for MakeRoom.
 	Victim *Victim `json:"victim,omitempty"`
+	// Idle is, for Disconnect, the session to disconnect.
+	Idle *Idle `json:"idle,omitempty"`
 	// NeedsProof: the victim, or the one that would have been it, may be logged off
 	// only after Host has accepted the caller's password.
 	NeedsProof bool `json:"needs_proof,omitempty"`
@@ -113,6 +116,9 @@ type View struct {
 	Untouchable map[sessions.Ref]string
 	// CannotEvict are hosts on which nothing can log a session off, and why.
 	CannotEvict map[string]string
+	// CannotDisconnect are hosts on which nothing can warn users and disconnect their
+	// sessions, and why. It is for DisconnectIdle.
+	CannotDisconnect map[string]string
 	// Unproven is the host that has let this caller in without asking for a password
 	// first, so that there is no proof to wait for; "" if none has. It gives up its
 	// own sessions only.

@@ -99,6 +99,10 @@ type Eviction struct {
 	CPUMustBeKnown, IOMustBeKnown bool
 	// Headroom is how many slots of the farm are kept free ahead of need; 0: none.
 	Headroom int
+	// IdleActive is after how long without input an active session may be disconnected,
+	// not logged off, when slots are wanting; 0: never. Its user is warned IdleWarning
+	// before.
+	IdleActive, IdleWarning time.Duration
 	// HonourKeepMark: what a user has asked for in their own session
 	// (sessions.Session.KeepUntil) counts, until it has been disconnected for
 	// KeepMarkMax; 0: for as long as they have asked.
