@@ -39,6 +39,11 @@ type Deps struct {
 	// Evictor returns what logs sessions off the named host; nil if nothing can. It
 	// must not block and must not call the Broker.
 	Evictor func(host string) Evictor
+	// Messenger and Disconnecter return what warns users of the named host and
+	// disconnects them; nil if nothing can. They must not block and must not call the
+	// Broker.
+	Messenger    func(host string) Messenger
+	Disconnecter func(host string) Disconnecter
 	// Refresh asks for a reading of a host now. It must not block.
 	Refresh func(host string)
 	// Record is told of every event, in order. It must not block and must not call
@@ -71,6 +76,10 @@ type Farm struct {
 	// HardLimit is when a session that was told to log off counts as stuck; 0
 	// means DefaultHardLimit.
 	HardLimit time.Duration
+	// IdleMessage warns a user before they are disconnected for want of input; {idle}
+	// and {time} stand for how long there was none and how long they have. ""
+	// means DefaultIdleMessage.
+	IdleMessage string
 	// PerClient bounds the new sessions that one client address may have slots
 	// reserved for while they have not appeared, so that nobody fills a farm with
 	// names; 0 means DefaultPerClient. Trusted clients are exempt.
@@ -141,6 +150,8 @@ type farm struct {
 	tick     *time.Timer // looks at the queue again; nil when nobody waits
 	promised
 	looked map[string]seen // by host: what confirm has looked at
+	ahead  ahead
+	idle   idling
 }
 
 type hostMark struct {
@@ -159,6 +170,12 @@ type sessionMark struct {
 func New(cfg Config, deps Deps) *Broker {
 	if deps.Evictor == nil {
 		deps.Evictor = func(string) Evictor { return nil }
+	}
+	if deps.Messenger == nil {
+		deps.Messenger = func(string) Messenger { return nil }
+	}
+	if deps.Disconnecter == nil {
+		deps.Disconnecter = func(string) Disconnecter { return nil }
 	}
 	if deps.Refresh == nil {
 		deps.Refresh = func(string) {}
@@ -230,6 +247,10 @@ func (b *Broker) Observe(s *sessions.Snapshot) {
 	b.confirm(now)
 	b.forgetMarks(now)
 	b.pumpAll(now)
+	for name := range b.config.Farms {
+		b.keepFree(name, now)
+		b.watchIdle(name, now)
+	}
 }
 
 // cannotEvict is why nothing can log a session off host, "" if something can.
@@ -253,7 +274,14 @@ func (b *Broker) farm(name string) *farm {
 }
 
 func (b *Broker) settings(farm string) Farm {
-	c := b.config.Farms[farm]
+	c := b.config.Farms[farm].withDefaults()
+	if b.mode != nil {
+		c.Policy.Eviction.Mode = *b.mode
+	}
+	return c
+}
+
+func (c Farm) withDefaults() Farm {
 	if c.Reservation == 0 {
 		c.Reservation = DefaultReservation
 	}
@@ -265,9 +293,6 @@ func (b *Broker) settings(farm string) Farm {
 	}
 	if c.PerClient == 0 {
 		c.PerClient = DefaultPerClient
-	}
-	if b.mode != nil {
-		c.Policy.Eviction.Mode = *b.mode
 	}
 	return c
 }

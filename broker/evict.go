@@ -38,7 +38,7 @@ func (b *Broker) startEviction(l *logon, v placement.Victim, settings Farm, now 
 	b.start(&eviction{
 		victim: v, host: l.host,
 		record: audit.Record{Farm: l.res.Farm, Reservation: l.res.ID, Identity: l.id, Decision: l.res.Decision},
-		stamp:  &evictionStamp{host: v.Host, client: l.id.Client, at: now},
+		stamp:  &evictionStamp{farm: l.res.Farm, host: v.Host, client: l.id.Client, at: now},
 		late:   func(err error) { b.fail(l, err) },
 		settled: func(err error) {
 			if err != nil {

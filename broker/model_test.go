@@ -187,6 +187,7 @@ type world struct {
 	evictor map[string]broker.Evictor // by host; the model's own if there is none
 	records []audit.Record
 	learned map[netip.Addr]sessions.Account
+	desk    *desk // nil: no host warns or disconnects
 	orders  []broker.Orders
 	forget  error    // of remembering orders
 	asked   []string // hosts of which a reading was asked for
@@ -214,6 +215,18 @@ func newWorld(t *testing.T, farm broker.Farm, hosts ...*modelHost) *world {
 				return e
 			}
 			return evictor{func(_ context.Context, h sessions.Host, v sessions.Session) error { return w.model.evict(h.Name, v) }}
+		},
+		Messenger: func(string) broker.Messenger {
+			if w.desk == nil {
+				return nil
+			}
+			return w.desk
+		},
+		Disconnecter: func(string) broker.Disconnecter {
+			if w.desk == nil {
+				return nil
+			}
+			return w.desk
 		},
 		Refresh: func(host string) {
 			w.mu.Lock()

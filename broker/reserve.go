@@ -195,21 +195,13 @@ func (b *Broker) view(f *farm, id sessions.Identity, key string, now time.Time) 
 	b.evictions.expire(now)
 	v := placement.View{
 		Snapshot: b.snapshot, Farm: f.name, Now: now, Leaving: b.leaving, Claims: claims,
-		Unreachable: map[string]string{}, Untouchable: map[sessions.Ref]string{}, CannotEvict: b.cannotEvict,
-		EvictionsByHost: b.evictions.byHost, EvictionsByClient: b.evictions.byClient[id.Client],
+		Unreachable: map[string]string{}, Untouchable: b.sparedNow(now), CannotEvict: b.cannotEvict,
 	}
+	b.evictions.fill(&v, id)
 	for name := range b.unreachable {
 		if why := b.hostDown(name, now); why != "" {
 			v.Unreachable[name] = why
 		}
-	}
-	for ref, k := range b.kept {
-		if now.Before(k.Until) {
-			v.Untouchable[ref] = k.why()
-		}
-	}
-	for ref, m := range b.untouchable {
-		v.Untouchable[ref] = m.why
 	}
 	return v, version, nil
 }

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/rdpbroker/rdpbroker/broker/ledger"
-	"github.com/rdpbroker/rdpbroker/broker/placement"
 	"github.com/rdpbroker/rdpbroker/sessions"
 )
 
@@ -65,17 +64,4 @@ func (b *Broker) Status() Status {
 
 func byHostAndID(a, b sessions.Ref) int {
 	return cmp.Or(cmp.Compare(a.Host, b.Host), cmp.Compare(a.ID, b.ID))
-}
-
-// Explain is the decision that id would get in farm now. Nothing is reserved and
-// nobody is logged off.
-func (b *Broker) Explain(farmName string, id sessions.Identity) placement.Decision {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	f := b.farm(farmName)
-	view, _, err := b.view(f, id, id.Key(), time.Now())
-	if err != nil {
-		return placement.Decision{Kind: placement.WaitForSlot, Class: placement.ClassInternal, Reason: err.Error()}
-	}
-	return placement.Decide(view, id, b.settings(farmName).Policy)
 }

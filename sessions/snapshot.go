@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -158,6 +159,31 @@ func (s *Snapshot) WithDraining(word map[string]bool) *Snapshot {
 		}
 	}
 	return &Snapshot{Hosts: hosts, idx: s.index()} // which does not know of draining
+}
+
+// Shifted is s as it would be later by d if nothing happened until then and every
+// host was read again: all that has lasted for a time has lasted longer. It is
+// for questions; d may be negative.
+func (s *Snapshot) Shifted(d time.Duration) *Snapshot {
+	hosts := slices.Clone(s.Hosts)
+	for i := range hosts {
+		h := &hosts[i]
+		if h.Report != nil {
+			r := *h.Report
+			r.ReadAt = r.ReadAt.Add(d)
+			if r.HostTime.IsZero() { // the sessions' times are in the broker's clock
+				r.HostTime = h.Report.ReadAt
+			}
+			r.HostTime = r.HostTime.Add(d)
+			h.Report = &r
+		}
+		h.Usage = maps.Clone(h.Usage)
+		for id, u := range h.Usage {
+			u.At = u.At.Add(d)
+			h.Usage[id] = u
+		}
+	}
+	return NewSnapshot(hosts)
 }
 
 // Find is the session that r refers to, if it is still there as the same

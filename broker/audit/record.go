@@ -48,6 +48,16 @@ const (
 	// DrainSet: an operator drains a host (Host, Setting), or does not, or leaves
 	// that to the configuration again.
 	DrainSet Event = "drain-set"
+
+	// IdleWarned: the user of an active session (Decision.Idle, Account) who does
+	// nothing was told that it will be disconnected.
+	IdleWarned Event = "idle-warned"
+	// IdleSpared: it was not, and Error says why; nothing was touched.
+	IdleSpared Event = "idle-spared"
+	// IdleDisconnected: it was; it goes on without a client.
+	IdleDisconnected Event = "idle-disconnected"
+	// IdleFailed: the user could not be warned, or it is not known whether it was.
+	IdleFailed Event = "idle-failed"
 )
 
 // Configured is the Setting of what an operator has given back to the
@@ -59,6 +69,7 @@ func Events() []Event {
 	return []Event{
 		Decided, Refused, Left, Evicting, Evicted, EvictionRefused, EvictionStuck, EvictionFailed, Confirmed, SecondSession,
 		Noted, ModeSet, KeepSet, KeepEnded, DrainSet,
+		IdleWarned, IdleSpared, IdleDisconnected, IdleFailed,
 	}
 }
 

@@ -116,12 +116,14 @@ func New(cfg *config.Config, o Options) (*Daemon, error) {
 	}
 	d.resolver.Store(identity.NewResolver(people, memory(cfg)))
 	d.broker = broker.New(farms(cfg), broker.Deps{
-		Ledger:   new(ledger.Memory),
-		Evictor:  d.evictor,
-		Refresh:  func(host string) { d.inventory.Refresh(host) },
-		Record:   d.record,
-		Learn:    d.learn,
-		Remember: d.remember,
+		Ledger:       new(ledger.Memory),
+		Evictor:      d.evictor,
+		Messenger:    d.messenger,
+		Disconnecter: d.disconnecter,
+		Refresh:      func(host string) { d.inventory.Refresh(host) },
+		Record:       d.record,
+		Learn:        d.learn,
+		Remember:     d.remember,
 	})
 	if err := d.restore(); err != nil {
 		return nil, errors.Join(err, d.close())
@@ -256,4 +258,16 @@ func (d *Daemon) evictor(host string) broker.Evictor {
 		return dr.driver
 	}
 	return nil
+}
+
+// messenger is what warns users of host, if its driver can.
+func (d *Daemon) messenger(host string) broker.Messenger {
+	m, _ := (*d.evictors.Load())[host].driver.(broker.Messenger)
+	return m
+}
+
+// disconnecter is what disconnects users of host, if its driver can.
+func (d *Daemon) disconnecter(host string) broker.Disconnecter {
+	x, _ := (*d.evictors.Load())[host].driver.(broker.Disconnecter)
+	return x
 }

@@ -72,7 +72,7 @@ func New(reg prometheus.Registerer) *Metrics {
 
 		admission: auto.NewHistogramVec(histogram("admission_seconds", "Time that the broker itself took from the client's request to a host, without waiting for a slot or a logoff.",
 			.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1), []string{"farm"}),
-		decisions: auto.NewCounterVec(counter("decisions_total", "Decisions, by kind: reconnect, take-over, place, make-room, wait, refuse."), []string{"farm", "kind"}),
+		decisions: auto.NewCounterVec(counter("decisions_total", "Decisions, by kind: reconnect, take-over, place, make-room, wait, refuse; headroom and disconnect-idle are for nobody yet."), []string{"farm", "kind"}),
 		left:      auto.NewCounterVec(counter("left_total", "Callers that went away while they waited."), []string{"farm"}),
 		confirmed: auto.NewCounterVec(counter("confirmed_total", "Callers whose session was seen on the host that they were sent to."), []string{"farm"}),
 		seconds:   auto.NewCounterVec(counter("second_sessions_total", "Callers that got a new session while a disconnected one of theirs was elsewhere in the farm."), []string{"farm"}),
@@ -108,7 +108,7 @@ var outcomes = map[audit.Event]string{
 // happened there, so that their first step shows in rates and alerts.
 func (m *Metrics) Prepare(farms, hosts []string) {
 	for _, farm := range farms {
-		for k := placement.Reconnect; k <= placement.Refuse; k++ {
+		for k := placement.Reconnect; k <= placement.Disconnect; k++ {
 			m.decisions.WithLabelValues(farm, k.String())
 		}
 		for _, o := range []string{outcomeEvicted, outcomeRefused, outcomeStuck, outcomeFailed, outcomeShadow} {
@@ -158,7 +158,7 @@ func (m *Metrics) Record(r audit.Record) {
 
 func (m *Metrics) decided(r audit.Record) {
 	m.decisions.WithLabelValues(r.Farm, r.Decision.Kind.String()).Inc()
-	if r.Decision.Kind != placement.WaitForSlot { // whose wait has only begun
+	if k := r.Decision.Kind; k != placement.WaitForSlot && k != placement.KeepFree && k != placement.Disconnect { // a wait that has only begun, and nobody's
 		m.wait.WithLabelValues(r.Farm).Observe(r.Took.Seconds())
 	}
 	if r.Decision.Would != nil {

@@ -31,6 +31,10 @@ func (d *decider) tokenHost() (Decision, bool) {
 			d.note(h.Host.Name, nil, "slot", "named by the token, but "+d.whyNoSlot(h))
 			return Decision{}, false
 		}
+		if why := d.heldBack(); why != "" {
+			d.note(h.Host.Name, nil, "slot", "named by the token, but "+why)
+			return Decision{}, false
+		}
 		d.choose(h.Host.Name, nil, "slot", "named by the token")
 		return Decision{Kind: Place, Host: h.Host.Name, Class: ClassToken, Reason: "the token names this host, which has a free slot"}, true
 	}
@@ -188,12 +192,16 @@ func (d *decider) preferOwn(ha *hostView, a sessions.Session, hb *hostView, b se
 
 // freeSlot places the caller on the best host that has a free slot.
 func (d *decider) freeSlot() (Decision, bool) {
-	pinned := d.pinnedHost()
+	pinned, held := d.pinnedHost(), d.heldBack()
 	var best *hostView
 	for i := range d.hosts {
 		h := &d.hosts[i]
 		if !d.takesNew(h) {
 			d.note(h.Host.Name, nil, "slot", d.whyNoSlot(h))
+			continue
+		}
+		if held != "" {
+			d.note(h.Host.Name, nil, "slot", held)
 			continue
 		}
 		if best == nil || d.betterSlot(h, best, pinned) {
