@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -103,12 +102,6 @@ func TestMessageRefused(t *testing.T) {
 	}
 	if err := w.Message(t.Context(), "ts1", s, "rdpbroker", " \x00\n"); err == nil || h.Logoffs() != nil {
 		t.Errorf("%v, done: %q", err, h.Logoffs())
-	}
-}
-
-func TestMessagesAreCut(t *testing.T) {
-	if got := shown(strings.Repeat("ä", 2000)+"\x1b[0m", maxMessage); got != strings.Repeat("ä", maxMessage) {
-		t.Errorf("%d bytes", len(got))
 	}
 }
 
