@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -113,7 +114,11 @@ func TestHostWithoutStandardInput(t *testing.T) {
 	h.dumb = true
 	h.Set(func() { h.Sessions[2] = agenttest.Row(4, "alice", logonA, disconnectA, "") })
 	w := watch(t, Config{Beat: 100 * time.Millisecond, Poll: 50 * time.Millisecond, Silence: time.Second}, h)
-	victim := w.untilSession(2, "disconnected", func(s sessions.Session) bool { return s.State == sessions.StateDisconnected })
+	r := w.until("a report", func(sessions.Report) bool { return true })
+	if len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "no standard input") {
+		t.Errorf("warnings %q", r.Warnings)
+	}
+	victim, _ := session(r, 2)
 	first := time.Now()
 	w.until("a sign of life after the time in which another agent would have ended", func(r sessions.Report) bool {
 		return r.ReadAt.Sub(first) > 1500*time.Millisecond
