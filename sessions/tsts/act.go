@@ -47,8 +47,8 @@ func (d *Driver) Disconnect(ctx context.Context, h sessions.Host, s sessions.Ses
 // not known.
 func (d *Driver) Message(ctx context.Context, h sessions.Host, s sessions.Session, title, text string) error {
 	title, text = sessions.Shown(title, sessions.MaxTitle), sessions.Shown(text, sessions.MaxMessage)
-	if text == "" {
-		return errors.New("the message is empty")
+	if title == "" || text == "" {
+		return errors.New("a message needs a title and a text")
 	}
 	return d.act(ctx, h, s, "sent a message", order{
 		check: func(now sessions.Session) error { return other(s, now) },

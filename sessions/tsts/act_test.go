@@ -83,14 +83,14 @@ func TestMessage(t *testing.T) {
 		f.find(2).user = "bob"
 	})
 	var refused *sessions.RefusedError
-	if err := f.driver(t).Message(within(t), host, mary(), "", "hello"); !errors.As(err, &refused) || refused.Act != "sent a message" {
+	if err := f.driver(t).Message(within(t), host, mary(), "rdpbroker", "hello"); !errors.As(err, &refused) || refused.Act != "sent a message" {
 		t.Error(err)
 	}
 	denied := newHost(t, func(f *fakeHost) { f.codes["ShowMessageBox"] = 0x80070005 })
-	if err := denied.driver(t).Message(within(t), host, mary(), "", "hello"); !errors.As(err, &refused) || refused.Why != "RpcShowMessageBox: access denied (0x80070005)" {
+	if err := denied.driver(t).Message(within(t), host, mary(), "rdpbroker", "hello"); !errors.As(err, &refused) || refused.Why != "RpcShowMessageBox: access denied (0x80070005)" {
 		t.Error(err)
 	}
-	if err := newHost(t, oldHost).driver(t).Message(within(t), host, mary(), "", "hello"); !errors.As(err, &refused) {
+	if err := newHost(t, oldHost).driver(t).Message(within(t), host, mary(), "rdpbroker", "hello"); !errors.As(err, &refused) {
 		t.Error(err)
 	}
 }

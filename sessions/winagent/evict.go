@@ -59,8 +59,8 @@ func (a *Agent) Disconnect(ctx context.Context, host string, s sessions.Session)
 // not known.
 func (a *Agent) Message(ctx context.Context, host string, s sessions.Session, title, text string) error {
 	title, text = sessions.Shown(title, sessions.MaxTitle), sessions.Shown(text, sessions.MaxMessage)
-	if text == "" {
-		return errors.New("the message is empty")
+	if title == "" || text == "" {
+		return errors.New("a message needs a title and a text")
 	}
 	return a.do(ctx, &order{kind: kindMessage, ref: sessions.RefOf(host, s), session: s, rest: []string{word(title), word(text)}})
 }

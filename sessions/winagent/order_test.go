@@ -96,7 +96,7 @@ func TestDisconnectWhateverTheyDo(t *testing.T) {
 func TestMessageRefused(t *testing.T) {
 	h, w, s := busyFarm(t, false)
 	h.Set(func() { h.Sessions[2] = agenttest.Row(0, "bob", logonA, 0, "") })
-	err := w.Message(t.Context(), "ts1", s, "", "hello")
+	err := w.Message(t.Context(), "ts1", s, "rdpbroker", "hello")
 	var refused *sessions.RefusedError
 	if !errors.As(err, &refused) || refused.Error() != "session ts1/2 was not sent a message: another user has this session ID now" {
 		t.Error(err)
