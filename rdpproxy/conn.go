@@ -134,7 +134,7 @@ func (c *conn) kindOf(ctx context.Context, err error, other string) string {
 
 // relay sends the request on, unless ans has come already, and relays until the end.
 func (c *conn) relay(ctx context.Context, o *x224.Opening, rt Route, host net.Conn, release func(), early []byte, ans *answer) {
-	c.p.observe.Opened(c.listener, rt.Host)
+	c.p.observe.Opened(c.listener, rt.Host, addrPort(host.RemoteAddr()))
 	var out Outcome
 	if ans != nil {
 		out.Relay = c.goOn(ctx, o, host, early, ans)

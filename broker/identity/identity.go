@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unicode"
@@ -120,6 +121,8 @@ type memory struct {
 	byClient *expirable.LRU[netip.Addr, sessions.Account]
 	bySaid   *expirable.LRU[said, sessions.Account]
 	changes  atomic.Uint64 // counts what is new in them
+	// reached is where each host was last reached, by name: a netip.AddrPort each.
+	reached sync.Map
 }
 
 // said is what was said at an address, in lower case and never "".
@@ -177,11 +180,20 @@ func (r *Resolver) learned(id *sessions.Identity) (sessions.Account, bool) {
 	return r.mem.bySaid.Get(said{id.Client, strings.ToLower(id.Said)})
 }
 
+// Reached remembers at which address the host of this name was reached, for routing
+// tokens that name it by that while the configuration has its DNS name.
+func (r *Resolver) Reached(host string, at netip.AddrPort) {
+	at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+	if before, ok := r.mem.reached.Load(host); !ok || before != at {
+		r.mem.reached.Store(host, at)
+	}
+}
+
 // Resolve says who h may be, given the accounts that snap shows.
 func (r *Resolver) Resolve(h Hint, snap *sessions.Snapshot) sessions.Identity {
 	id := sessions.Identity{Client: h.Client.Unmap()}
 	id.Trusted = r.trusted(id.Client)
-	id.Host = hostOf(h.HostToken, snap)
+	id.Host = r.hostOf(h.HostToken, snap)
 
 	name := strings.TrimSpace(h.Cookie)
 	id.Said = printable(name)
@@ -297,19 +309,27 @@ func (r *Resolver) trusted(client netip.Addr) bool {
 	return false
 }
 
-// hostOf is the name of the configured host at token's address. A client's token
+// hostOf is the name of the configured host at token's address: the one that has
+// it in the configuration, else one that was last reached there. A client's token
 // that names any other address is not honoured: the broker is no open relay.
-func hostOf(token netip.AddrPort, snap *sessions.Snapshot) string {
+func (r *Resolver) hostOf(token netip.AddrPort, snap *sessions.Snapshot) string {
 	if !token.IsValid() {
 		return ""
 	}
+	reached := ""
 	for i := range snap.Hosts {
 		h := &snap.Hosts[i].Host
-		if ap, err := netip.ParseAddrPort(h.Addr); err == nil && ap == token {
-			return h.Name
+		if ap, err := netip.ParseAddrPort(h.Addr); err == nil {
+			if ap == token {
+				return h.Name
+			}
+			continue
+		}
+		if at, ok := r.mem.reached.Load(h.Name); ok && at == token && reached == "" {
+			reached = h.Name
 		}
 	}
-	return ""
+	return reached
 }
 
 // printable is name for people: bounded, and without characters that a terminal

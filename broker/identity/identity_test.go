@@ -286,6 +286,27 @@ func TestHostToken(t *testing.T) {
 	if got := r.Resolve(identity.Hint{}, snap).Host; got != "" {
 		t.Errorf("no token names %q", got)
 	}
+
+	// A host that is configured by its name is the one at the address where it was
+	// reached, and not any more once it has moved.
+	ask := func(token string) string {
+		return r.Resolve(identity.Hint{HostToken: netip.MustParseAddrPort(token)}, snap).Host
+	}
+	r.Reached("ts3", netip.MustParseAddrPort("[::ffff:10.0.0.9]:3389"))
+	r.Reached("gone", netip.MustParseAddrPort("10.0.0.10:3389")) // from the configuration
+	r.Reached("ts1", netip.MustParseAddrPort("10.0.0.11:3389"))
+	r = r.WithDirectory(identity.Directory{})
+	for token, want := range map[string]string{"10.0.0.9:3389": "ts3", "10.0.0.9:3390": "", "10.0.0.10:3389": "", "10.0.0.11:3389": "", "10.0.0.1:3389": "ts1"} {
+		if got := ask(token); got != want {
+			t.Errorf("once they were reached, %s: host %q, want %q", token, got, want)
+		}
+	}
+	r.Reached("ts3", netip.MustParseAddrPort("10.0.0.1:3389")) // the configuration says that this is ts1
+	for token, want := range map[string]string{"10.0.0.9:3389": "", "10.0.0.1:3389": "ts1"} {
+		if got := ask(token); got != want {
+			t.Errorf("once ts3 has moved, %s: host %q, want %q", token, got, want)
+		}
+	}
 }
 
 // What is kept from one question to the next does not outlive its reasons.
