@@ -8,13 +8,10 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/hashicorp/golang-lru/v2/expirable"
 
 	"github.com/rdpbroker/rdpbroker/broker/token"
 	"github.com/rdpbroker/rdpbroker/sessions"
@@ -98,15 +95,6 @@ func (d Directory) resolved() Directory {
 	return d
 }
 
-// Memory bounds what a Resolver remembers of addresses.
-type Memory struct {
-	// Entries is how many addresses, and how many names said there; 0 means 10,000, a
-	// negative number none.
-	Entries int
-	// For is how long since it was learned; 0 means 30 days.
-	For time.Duration
-}
-
 // Resolver knows people. Its methods may be called from any goroutine.
 type Resolver struct {
 	dir  Directory
@@ -114,79 +102,15 @@ type Resolver struct {
 	last atomic.Pointer[knownAt]
 }
 
-// memory is what several Resolvers share: whose session was last seen after a
-// connection from an address, and from there by one who said the same.
-type memory struct {
-	off      bool // nothing is learned
-	byClient *expirable.LRU[netip.Addr, sessions.Account]
-	bySaid   *expirable.LRU[said, sessions.Account]
-	changes  atomic.Uint64 // counts what is new in them
-	// reached is where each host was last reached, by name: a netip.AddrPort each.
-	reached sync.Map
-}
-
-// said is what was said at an address, in lower case and never "".
-type said struct {
-	client netip.Addr
-	words  string
-}
-
 // NewResolver makes a Resolver over dir with an empty memory. (The cache that
 // holds the memory keeps a goroutine of its own for as long as the process lives.)
 func NewResolver(dir Directory, mem Memory) *Resolver {
-	if mem.Entries == 0 {
-		mem.Entries = 10_000
-	}
-	if mem.For == 0 {
-		mem.For = 30 * 24 * time.Hour
-	}
-	return &Resolver{dir: dir.resolved(), mem: &memory{
-		off:      mem.Entries < 0,
-		byClient: expirable.NewLRU[netip.Addr, sessions.Account](max(1, mem.Entries), nil, mem.For),
-		bySaid:   expirable.NewLRU[said, sessions.Account](max(1, mem.Entries), nil, mem.For),
-	}}
+	return &Resolver{dir: dir.resolved(), mem: newMemory(mem)}
 }
 
 // WithDirectory is a Resolver over dir that shares r's memory; for a reload.
 func (r *Resolver) WithDirectory(dir Directory) *Resolver {
 	return &Resolver{dir: dir.resolved(), mem: r.mem}
-}
-
-// Learn remembers that the caller id turned out to be a.
-func (r *Resolver) Learn(id sessions.Identity, a sessions.Account) {
-	if !id.Client.IsValid() || a.IsZero() || r.mem.off {
-		return
-	}
-	client := id.Client.Unmap()
-	before, _ := r.mem.byClient.Peek(client)
-	r.mem.byClient.Add(client, a)
-	changed := before != a
-	if id.Said != "" {
-		key := said{client, strings.ToLower(id.Said)}
-		before, _ := r.mem.bySaid.Peek(key)
-		r.mem.bySaid.Add(key, a)
-		changed = changed || before != a
-	}
-	if changed {
-		r.mem.changes.Add(1)
-	}
-}
-
-// learned is whose session was last seen after id's client said what id says.
-func (r *Resolver) learned(id *sessions.Identity) (sessions.Account, bool) {
-	if id.Said == "" {
-		return sessions.Account{}, false
-	}
-	return r.mem.bySaid.Get(said{id.Client, strings.ToLower(id.Said)})
-}
-
-// Reached remembers at which address the host of this name was reached, for routing
-// tokens that name it by that while the configuration has its DNS name.
-func (r *Resolver) Reached(host string, at netip.AddrPort) {
-	at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
-	if before, ok := r.mem.reached.Load(host); !ok || before != at {
-		r.mem.reached.Store(host, at)
-	}
 }
 
 // Resolve says who h may be, given the accounts that snap shows.
@@ -285,7 +209,7 @@ func (r *Resolver) byAddress(id *sessions.Identity) {
 		a, ok = r.learned(id)
 	}
 	if !ok {
-		a, ok = r.mem.byClient.Get(id.Client)
+		a, ok = r.mem.get(place{client: id.Client})
 	}
 	if ok {
 		id.Confidence = sessions.ConfidenceAddress

@@ -58,11 +58,11 @@ func (r *Resolver) gather(snap *sessions.Snapshot) knownAccounts {
 	for _, a := range r.dir.Clients {
 		add(a)
 	}
-	for _, a := range r.mem.byClient.Values() {
-		add(a)
+	for _, l := range r.mem.last.Values() {
+		add(l.Account)
 	}
-	for _, a := range r.mem.bySaid.Values() {
-		add(a)
+	for _, l := range r.mem.saying.Values() {
+		add(l.Account)
 	}
 	snap.Accounts(add)
 	return all.merged()
