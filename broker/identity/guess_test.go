@@ -66,6 +66,6 @@ func TestWhatALogonTaught(t *testing.T) {
 	expect("nothing said, whoever was last", client, "", `CONTOSO\Administrator`)
 	expect("a card that was never seen", client, "@@BzzZzzz", `CONTOSO\Administrator`)
 
-	r = r.WithDirectory(identity.Directory{Clients: map[netip.Addr]sessions.Account{client: sessions.ParseAccount("kiosk")}})
+	r = r.WithDirectory(identity.Directory{Clients: map[netip.Prefix]sessions.Account{single(client): sessions.ParseAccount("kiosk")}})
 	expect("the static map comes first", client, "@@BooZeoy", "kiosk")
 }

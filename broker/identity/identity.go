@@ -49,8 +49,9 @@ type Directory struct {
 	Aliases map[string]sessions.Account
 	// UPNSuffixes maps DNS suffixes, in lower case, to NetBIOS domains.
 	UPNSuffixes map[string]string
-	// Clients is the static map of thin clients' addresses.
-	Clients map[netip.Addr]sessions.Account
+	// Clients is the static map of thin clients' addresses and networks, masked; the
+	// longest one that an address is in counts.
+	Clients map[netip.Prefix]sessions.Account
 	// Trusted are networks of clients for which any confidence will do.
 	Trusted []netip.Prefix
 	// Tokens opens our own routing tokens; nil opens none.
@@ -76,6 +77,24 @@ func (d Directory) Account(name string) sessions.Account {
 	return d.mapped(sessions.ParseAccount(name))
 }
 
+// at is who sits at client by the static map. There may be thousands of addresses
+// in it, so that each length that a network can have is looked up.
+func (d Directory) at(client netip.Addr) (sessions.Account, bool) {
+	if len(d.Clients) == 0 || !client.IsValid() {
+		return sessions.Account{}, false
+	}
+	for bits := client.BitLen(); bits >= 0; bits-- {
+		p, err := client.WithZone("").Prefix(bits)
+		if err != nil {
+			break
+		}
+		if a, ok := d.Clients[p]; ok {
+			return a, true
+		}
+	}
+	return sessions.Account{}, false
+}
+
 // resolved is d with all of its accounts mapped, so that whoever the operator wrote
 // as a UPN is the same account as on the hosts.
 func (d Directory) resolved() Directory {
@@ -87,7 +106,7 @@ func (d Directory) resolved() Directory {
 	for alias, a := range d.Aliases {
 		aliases[alias] = d.mapped(a)
 	}
-	clients := make(map[netip.Addr]sessions.Account, len(d.Clients))
+	clients := make(map[netip.Prefix]sessions.Account, len(d.Clients))
 	for client, a := range d.Clients {
 		clients[client] = d.mapped(a)
 	}
@@ -204,7 +223,7 @@ func (r *Resolver) guess(id *sessions.Identity) {
 // byAddress fills id from the static map, else from memory: a smart card says
 // the same each time, though nothing that names anybody.
 func (r *Resolver) byAddress(id *sessions.Identity) {
-	a, ok := r.dir.Clients[id.Client]
+	a, ok := r.dir.at(id.Client)
 	if !ok {
 		a, ok = r.learned(id)
 	}
