@@ -24,9 +24,9 @@ func TestWhatALogonTaught(t *testing.T) {
 	expect := func(when string, client netip.Addr, cookie, guess string) {
 		t.Helper()
 		id := ask(client, cookie)
-		got, ok := id.Likely()
-		if !ok {
-			got = sessions.Account{}
+		got, exact := id.Account()
+		if !exact {
+			got = id.Guess
 		}
 		if got.String() != guess {
 			t.Errorf("%s: %q at %s is likely %q, want %q (%s)", when, cookie, client, got, guess, who(id))
