@@ -79,12 +79,13 @@ func (c *conn) request(o *x224.Opening, local netip.AddrPort) Request {
 	return Request{Client: c.client, Local: local, Listener: c.listener.Name, Opening: o}
 }
 
-// began says that a relay begins. It reports false if the proxy stops.
-func (c *conn) began(rt Route, by server) bool {
+// began says that a relay begins, with a host that was reached at the address at. It
+// reports false if the proxy stops.
+func (c *conn) began(rt Route, at netip.AddrPort, by server) bool {
 	if !c.p.relaying(c, rt, by) {
 		return false
 	}
-	c.p.observe.Opened(c.listener.Name, rt.Host)
+	c.p.observe.Opened(c.listener.Name, rt.Host, at)
 	return true
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -168,7 +169,7 @@ func (c *counts) observer() Observer {
 	return Observer{
 		Accepted:   func(string) { c.note(func() { c.accepted++ }) },
 		Refused:    func(_, kind string) { c.note(func() { c.refused[kind]++ }) },
-		Opened:     func(string, string) { c.note(func() { c.opened++ }) },
+		Opened:     func(string, string, netip.AddrPort) { c.note(func() { c.opened++ }) },
 		Closed:     func(_, _ string, o Outcome) { c.note(func() { c.closed++; c.outcomes = append(c.outcomes, o) }) },
 		DialFailed: func(host string) { c.note(func() { c.dialFailed[host]++ }) },
 	}

@@ -255,7 +255,7 @@ func (h *hostSocket) Ready(l *loop.Loop, ev loop.Events) {
 func (q *quick) connected(rest []byte, seen loop.Events) {
 	o := q.opening
 	q.l.Stop(&q.timer)
-	if !q.began(o.route, q) {
+	if !q.began(o.route, o.host.addr, q) {
 		q.l.Close(o.host.fd)
 		q.leaveEarly(errStopping)
 		return

@@ -53,7 +53,7 @@ func (t *task) route(o *x224.Opening, early []byte, first *Route) {
 			}
 		}
 		early = append(early[:len(early):len(early)], w.stop()...)
-		if routing.Err() != nil || !t.began(rt, t) {
+		if routing.Err() != nil || !t.began(rt, addrPort(host.RemoteAddr()), t) {
 			release()
 			_ = host.Close()
 			rt.Done(t.gone(context.Cause(routing)))

@@ -256,8 +256,8 @@ type Identity struct {
 	UPNSuffixes map[string]string
 	// TrustedClients are networks whose word on who they are is believed.
 	TrustedClients []netip.Prefix
-	// Clients say who sits at an address.
-	Clients map[netip.Addr]sessions.Account
+	// Clients say who sits at an address or in a network.
+	Clients map[netip.Prefix]sessions.Account
 	// RememberEntries is how many addresses are remembered with their account,
 	// RememberFor for how long. 0 entries: none.
 	RememberEntries int

@@ -115,6 +115,7 @@ func New(cfg *config.Config, o Options) (*Daemon, error) {
 		})
 	}
 	d.resolver.Store(identity.NewResolver(people, memory(cfg)))
+	d.recall()
 	d.broker = broker.New(farms(cfg), broker.Deps{
 		Ledger:       new(ledger.Memory),
 		Evictor:      d.evictor,
@@ -206,6 +207,7 @@ func (d *Daemon) Run(stop, kill context.Context) error {
 		rooms.Go(func() error { return d.audit.Run(inner) })
 	}
 	rooms.Go(func() error { return d.webhook.Run(inner) })
+	rooms.Go(func() error { return d.keepLearned(inner) })
 	d.checkDescriptors()
 	d.log.Info("rdpbroker runs", zap.String("version", d.opts.Version), zap.Int("hosts", len(d.Snapshot().Hosts)))
 

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"time"
 
 	"go.uber.org/zap"
@@ -140,7 +141,10 @@ func (d *Daemon) observer() rdpproxy.Observer {
 			d.metrics.Refused(kind)
 			d.metrics.Closed()
 		},
-		Opened: func(_, host string) { d.log.Debug("relaying", zap.String("host", host)) },
+		Opened: func(_, host string, at netip.AddrPort) {
+			d.log.Debug("relaying", zap.String("host", host), zap.Stringer("at", at))
+			d.resolver.Load().Reached(host, at)
+		},
 		Closed: func(_, _ string, o rdpproxy.Outcome) {
 			d.metrics.Relayed(o.Relay.ToHost, o.Relay.ToClient)
 			d.metrics.Closed()

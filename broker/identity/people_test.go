@@ -36,7 +36,7 @@ func TestOfAllThatAreKnownTheRightOnesAreLookedAt(t *testing.T) {
 		dir := Directory{
 			Users:   rapid.SliceOfN(someAccount, 0, 4).Draw(t, "users"),
 			Aliases: map[string]sessions.Account{someName.Draw(t, "alias"): someAccount.Draw(t, "alias of")},
-			Clients: map[netip.Addr]sessions.Account{netip.MustParseAddr("192.0.2.9"): someAccount.Draw(t, "kiosk")},
+			Clients: map[netip.Prefix]sessions.Account{netip.MustParsePrefix("192.0.2.9/32"): someAccount.Draw(t, "kiosk")},
 		}
 		r := over(dir, NewResolver(Directory{}, Memory{}).mem)
 		for i := range rapid.IntRange(0, 4).Draw(t, "learned") {
@@ -70,8 +70,8 @@ func TestPeopleAreWhoIsRemembered(t *testing.T) {
 				sessions.Account{Domain: "CONTOSO", User: fmt.Sprintf("u%d", rapid.IntRange(0, 4).Draw(t, "account"))})
 		}
 		want := map[sessions.Account]bool{}
-		for _, a := range slices.Concat(r.mem.byClient.Values(), r.mem.bySaid.Values()) {
-			want[a] = true
+		for _, l := range slices.Concat(r.mem.last.Values(), r.mem.saying.Values()) {
+			want[l.Account] = true
 		}
 		got := map[sessions.Account]bool{}
 		r.mem.people.from("", func(a sessions.Account) { got[a] = true })

@@ -43,6 +43,9 @@ func Decide(v View, id sessions.Identity, p Policy) Decision {
 	if dec, ok := d.ownSession(); ok {
 		return d.done(dec)
 	}
+	if dec, ok := d.guessedSlot(); ok {
+		return d.done(dec)
+	}
 	if quick {
 		n := len(out.candidates)
 		if dec, ok := d.firstFree(); ok {
@@ -104,7 +107,7 @@ func (h *hostView) free() int { return h.limit - h.used }
 
 // findOwn appends to buf where the caller has sessions.
 func (d *decider) findOwn(buf []int) []int {
-	me, ok := d.id.Likely()
+	me, ok := d.id.Account()
 	if !ok {
 		return buf
 	}

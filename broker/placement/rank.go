@@ -47,7 +47,7 @@ func (d *decider) tokenHost() (Decision, bool) {
 // stale hosts take their users back. Who is kept out by a full host waits for it:
 // a new session elsewhere would leave their work behind.
 func (d *decider) ownSession() (Decision, bool) {
-	if _, ok := d.id.Likely(); !ok {
+	if _, ok := d.id.Account(); !ok {
 		return Decision{}, false
 	}
 	var best *sessions.Session
@@ -88,11 +88,7 @@ func (d *decider) ownSession() (Decision, bool) {
 	if best == nil {
 		return Decision{}, false
 	}
-	why := "the caller's own session"
-	if _, exact := d.id.Account(); !exact {
-		why = "the session of whoever was last seen to come from there by this name"
-	}
-	return d.back(bestHost, bestAt, why), true
+	return d.back(bestHost, bestAt, "the caller's own session"), true
 }
 
 // keptOut reports whether h would turn the owner of s away: where disconnected
@@ -122,7 +118,7 @@ func (d *decider) bestOwn(h *hostView) (at int, best *sessions.Session) {
 	if !slices.Contains(d.own, h.at) {
 		return 0, nil
 	}
-	me, _ := d.id.Likely()
+	me, _ := d.id.Account()
 	for i := range h.Report.Sessions {
 		s := &h.Report.Sessions[i]
 		if !s.Account.Matches(me) || !s.HasUser() {
@@ -158,7 +154,7 @@ func (d *decider) ownLeaving(h *hostView) bool {
 	if !slices.Contains(d.own, h.at) {
 		return false
 	}
-	me, _ := d.id.Likely()
+	me, _ := d.id.Account()
 	for i := range h.Report.Sessions {
 		s := &h.Report.Sessions[i]
 		if !s.Account.Matches(me) || !s.HasUser() {
@@ -188,6 +184,46 @@ func (d *decider) preferOwn(ha *hostView, a sessions.Session, hb *hostView, b se
 		return aFor < bFor
 	}
 	return ha == hb && a.ID < b.ID
+}
+
+// guessedSlot places whoever is only guessed, and by that guess has a disconnected
+// session, on its host: the last one, if there is a slot for them should the guess
+// be wrong. Then they get a new session there, as they would elsewhere.
+func (d *decider) guessedSlot() (Decision, bool) {
+	if _, exact := d.id.Account(); exact || d.id.Guess.IsZero() {
+		return Decision{}, false
+	}
+	var best *sessions.Session
+	var bestHost hostView
+	for _, at := range d.view.Snapshot.AppendHostsOf(nil, d.id.Guess) {
+		if !d.inFarm(at) {
+			continue
+		}
+		h := d.look(at)
+		for i := range h.Report.Sessions {
+			s := &h.Report.Sessions[i]
+			if s.State == sessions.StateDisconnected && s.HasUser() && s.Account.Matches(d.id.Guess) &&
+				!d.leaving(*d.view.Snapshot.Ref(at, i)) && d.takesNew(&h) &&
+				(best == nil || d.preferOwn(&h, *s, &bestHost, *best)) {
+				best, bestHost = s, h
+			}
+		}
+	}
+	if best == nil {
+		return Decision{}, false
+	}
+	name := bestHost.Host.Name
+	if !d.view.Brief {
+		for i := range d.hosts {
+			if h := &d.hosts[i]; h.Host.Name == name {
+				d.choose(name, nil, "slot", slots(h)+", and who last came from there by this name has a session there")
+			} else {
+				d.note(h.Host.Name, nil, "slot", d.whyNoSlot(h)+", "+name+" is preferred")
+			}
+		}
+	}
+	return Decision{Kind: Place, Host: name, Class: ClassFreeSlot,
+		Reason: fmt.Sprintf("a free slot on %s, where whoever last came from there by this name has a session", name)}, true
 }
 
 // freeSlot places the caller on the best host that has a free slot.
@@ -312,7 +348,7 @@ func (d *decider) order() sessions.Order {
 }
 
 func (d *decider) pinnedHost() string {
-	me, ok := d.id.Likely()
+	me, ok := d.id.Account()
 	if !ok {
 		return ""
 	}
