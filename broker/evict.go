@@ -16,6 +16,9 @@ import (
 // alone: whoever waits would otherwise ask its host again after every reading.
 const refusedPause = 15 * time.Second
 
+// stuckWhy is why a session that did not go in time is left alone.
+const stuckWhy = "stuck: it was told to log off and stays"
+
 const noEvictor = "nothing is configured that could log sessions off this host"
 
 // eviction is one session's way out, for whoever wants it gone.
@@ -124,7 +127,7 @@ func (b *Broker) evictionEnded(e *eviction, began time.Time, err error) {
 		b.untouchable[ref] = sessionMark{why: "its host refused: " + refused.Why, until: now.Add(refusedPause)}
 		b.recordEviction(audit.EvictionRefused, e, now, took, err)
 	case errors.As(err, &stuck):
-		b.untouchable[ref] = sessionMark{why: "stuck: it was told to log off and stays"}
+		b.untouchable[ref] = sessionMark{why: stuckWhy}
 		b.recordEviction(audit.EvictionStuck, e, now, took, err)
 	default:
 		// It may or may not have been told to go: it counts as there, and is not

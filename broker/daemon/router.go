@@ -39,9 +39,7 @@ func (r router) Route(ctx context.Context, req rdpproxy.Request) (rdpproxy.Route
 	if err != nil {
 		return rdpproxy.Route{}, err
 	}
-	if a.Decision.Victim == nil {
-		d.metrics.Admitted(farm, time.Since(began))
-	}
+	d.metrics.Admitted(farm, time.Since(began)-a.Waited)
 	rt := rdpproxy.Route{
 		Host: a.Host.Name,
 		Addr: a.Host.Addr,
@@ -116,9 +114,12 @@ func (d *Daemon) observer() rdpproxy.Observer {
 			d.metrics.Refused(kind)
 			d.metrics.Closed()
 		},
-		Opened: func(_, host string) { d.log.Debug("relaying", zap.String("host", host)) },
-		Closed: func(_, _ string, o rdpproxy.Outcome) {
-			d.metrics.Relayed(o.Relay.ToHost, o.Relay.ToClient)
+		Opened: func(_, host string) {
+			d.metrics.RelayBegan(host)
+			d.log.Debug("relaying", zap.String("host", host))
+		},
+		Closed: func(_, host string, o rdpproxy.Outcome) {
+			d.metrics.RelayEnded(host, o.Relay.ToHost, o.Relay.ToClient)
 			d.metrics.Closed()
 		},
 		DialFailed: func(host string) { d.metrics.DialFailed(host) },
