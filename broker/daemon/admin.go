@@ -16,8 +16,8 @@ import (
 	"github.com/rdpbroker/rdpbroker/broker/identity"
 	"github.com/rdpbroker/rdpbroker/broker/metrics"
 	"github.com/rdpbroker/rdpbroker/broker/placement"
-	"github.com/rdpbroker/rdpbroker/sessions"
 	"github.com/rdpbroker/rdpbroker/rdpproxy"
+	"github.com/rdpbroker/rdpbroker/sessions"
 )
 
 // endpoint is one address at which the broker answers HTTP.

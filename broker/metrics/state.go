@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -75,7 +76,7 @@ func newStateCollector(get func() State) *stateCollector {
 		up:       desc("host_up", "1 if a host could be read lately, else 0.", "farm", "host"),
 		age:      desc("report_age_seconds", "Age of the last reading of a host; absent before the first one.", "farm", "host"),
 		draining: desc("host_draining", "1 if a host takes no new users, else 0.", "farm", "host"),
-		source:   desc("host_source", "Always 1; the label tells how a host was last read: agent, quser, rpc, xrdp, other.", "farm", "host", "source"),
+		source:   desc("host_source", "1 for the way in which a host was last read, 0 for the others: agent, quser, rpc, xrdp, other.", "farm", "host", "source"),
 		away:     desc("disconnected_sessions", "Disconnected sessions of users that have been so for at least this long.", "farm", "at_least"),
 		oldest:   desc("disconnected_oldest_seconds", "For how long the stalest disconnected session on a host has been so; 0 if there is none.", "farm", "host"),
 		mode:     desc("eviction_mode", "1 for the eviction mode in force, 0 for the others.", "farm", "mode"),
@@ -159,7 +160,9 @@ func (c *stateCollector) host(ch chan<- prometheus.Metric, h *sessions.HostState
 		return
 	}
 	send(c.age, max(0, s.Now.Sub(h.Report.ReadAt)).Seconds())
-	send(c.source, 1, source(h.Report.Source))
+	for _, w := range sources {
+		send(c.source, number(w == source(h.Report.Source)), w)
+	}
 	all, holding := count(h, s.Stuck)
 	reserved := placement.Used(placement.View{Snapshot: s.Snapshot, Now: s.Now, Claims: s.Claims}, h)
 	for _, n := range holding { // what decisions count beyond the sessions
@@ -183,13 +186,17 @@ func (c *stateCollector) host(ch chan<- prometheus.Metric, h *sessions.HostState
 	send(c.slots, float64(draining), "draining")
 }
 
-// source is one of few words for how a host was read.
+// sources are the ways in which hosts are read.
+var sources = []string{"agent", "quser", "rpc", "xrdp", otherSource}
+
+const otherSource = "other"
+
+// source is one of sources.
 func source(s string) string {
-	switch s {
-	case "agent", "quser", "rpc", "xrdp":
+	if slices.Contains(sources, s) {
 		return s
 	}
-	return "other"
+	return otherSource
 }
 
 // The states that sessions are counted by.
