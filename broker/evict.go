@@ -41,7 +41,7 @@ type eviction struct {
 func (b *Broker) startEviction(l *logon, v placement.Victim, settings Farm, now time.Time) {
 	b.start(&eviction{
 		victim: v, host: l.host,
-		record: audit.Record{Farm: l.res.Farm, Reservation: l.res.ID, Identity: l.id, Decision: l.res.Decision},
+		record: audit.Record{Farm: l.res.Farm, Reservation: l.res.ID, Identity: l.id, Decision: l.res.Decision, Evidence: l.evidence()},
 		stamp:  &evictionStamp{host: v.Host, client: l.id.Client, at: now},
 		late:   func(err error) { b.fail(l, err) },
 		settled: func(err error) {
@@ -53,6 +53,17 @@ func (b *Broker) startEviction(l *logon, v placement.Victim, settings Farm, now 
 			}
 		},
 	}, settings, now)
+}
+
+// evidence is why somebody may be logged off for l. The caller holds mu.
+func (l *logon) evidence() audit.Evidence {
+	switch {
+	case l.proven:
+		return audit.Credentials
+	case l.id.Trusted:
+		return audit.TrustedClient
+	}
+	return audit.KnownUser
 }
 
 // start sets e off. The caller holds mu.
