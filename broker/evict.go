@@ -15,6 +15,9 @@ import (
 // alone: whoever waits would otherwise ask its host again after every reading.
 const refusedPause = 15 * time.Second
 
+// stuckWhy is why a session that did not go in time is left alone.
+const stuckWhy = "stuck: it was told to log off and stays"
+
 const noEvictor = "nothing is configured that could log sessions off this host"
 
 // eviction is one session's way out, for whoever wants it gone.
@@ -37,7 +40,7 @@ type eviction struct {
 func (b *Broker) startEviction(l *logon, v placement.Victim, settings Farm, now time.Time) {
 	b.start(&eviction{
 		victim: v, host: l.host,
-		record: audit.Record{Farm: l.res.Farm, Reservation: l.res.ID, Identity: l.id, Decision: l.res.Decision},
+		record: audit.Record{Farm: l.res.Farm, Reservation: l.res.ID, Identity: l.id, Decision: l.res.Decision, Evidence: l.evidence()},
 		stamp:  &evictionStamp{farm: l.res.Farm, host: v.Host, client: l.id.Client, at: now},
 		late:   func(err error) { b.fail(l, err) },
 		settled: func(err error) {
@@ -49,6 +52,17 @@ func (b *Broker) startEviction(l *logon, v placement.Victim, settings Farm, now 
 			}
 		},
 	}, settings, now)
+}
+
+// evidence is why somebody may be logged off for l. The caller holds mu.
+func (l *logon) evidence() audit.Evidence {
+	switch {
+	case l.proven:
+		return audit.Credentials
+	case l.id.Trusted:
+		return audit.TrustedClient
+	}
+	return audit.KnownUser
 }
 
 // start sets e off. The caller holds mu.
@@ -123,7 +137,7 @@ func (b *Broker) evictionEnded(e *eviction, began time.Time, err error) {
 		b.untouchable[ref] = sessionMark{why: "its host refused: " + refused.Why, until: now.Add(refusedPause)}
 		b.recordEviction(audit.EvictionRefused, e, now, took, err)
 	case errors.As(err, &stuck):
-		b.untouchable[ref] = sessionMark{why: "stuck: it was told to log off and stays"}
+		b.untouchable[ref] = sessionMark{why: stuckWhy}
 		b.recordEviction(audit.EvictionStuck, e, now, took, err)
 	default:
 		// It may or may not have been told to go: it counts as there, and is not

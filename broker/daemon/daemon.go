@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
@@ -84,6 +85,7 @@ func New(cfg *config.Config, o Options) (*Daemon, error) {
 		farmOf: map[string]string{}, looked: make(chan struct{}),
 	}
 	d.looking = sync.OnceFunc(func() { close(d.looked) })
+	d.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	d.metrics = metrics.New(d.registry)
 	d.metrics.Version(o.Version)
 	d.metrics.Watch(d.metricsState)

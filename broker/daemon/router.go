@@ -64,9 +64,7 @@ func (r router) RouteNow(req rdpproxy.Request) (rdpproxy.Route, bool) {
 
 // route is the route of an assignment that was asked for at began.
 func (r router) route(farm string, a *broker.Assignment, began time.Time) rdpproxy.Route {
-	if a.Decision.Victim == nil {
-		r.d.metrics.Admitted(farm, time.Since(began))
-	}
+	r.d.metrics.Admitted(farm, time.Since(began)-a.Waited)
 	rt := rdpproxy.Route{
 		Host: a.Host.Name,
 		Addr: a.Host.Addr,
@@ -142,11 +140,12 @@ func (d *Daemon) observer() rdpproxy.Observer {
 			d.metrics.Closed()
 		},
 		Opened: func(_, host string, at netip.AddrPort) {
+			d.metrics.RelayBegan(host)
 			d.log.Debug("relaying", zap.String("host", host), zap.Stringer("at", at))
 			d.resolver.Load().Reached(host, at)
 		},
-		Closed: func(_, _ string, o rdpproxy.Outcome) {
-			d.metrics.Relayed(o.Relay.ToHost, o.Relay.ToClient)
+		Closed: func(_, host string, o rdpproxy.Outcome) {
+			d.metrics.RelayEnded(host, o.Relay.ToHost, o.Relay.ToClient)
 			d.metrics.Closed()
 		},
 		DialFailed: func(host string) { d.metrics.DialFailed(host) },
