@@ -48,6 +48,12 @@ const (
 	// DrainSet: an operator drains a host (Host, Setting), or does not, or leaves
 	// that to the configuration again.
 	DrainSet Event = "drain-set"
+	// MessageShown: an operator had a text (Setting) shown to the user (Account) of a
+	// session (Session), or tried to (Error).
+	MessageShown Event = "message-shown"
+	// Reloaded: the configuration was read anew, by an operator or by a signal (By is
+	// ""), or could not be used (Error).
+	Reloaded Event = "reloaded"
 )
 
 // Configured is the Setting of what an operator has given back to the
@@ -91,7 +97,8 @@ type Record struct {
 	Session *sessions.Ref `json:"session,omitempty"`
 	// Host is, for DrainSet, the host.
 	Host string `json:"host,omitempty"`
-	// Setting is what was set: off, shadow or evict; on or off; or Configured.
+	// Setting is what was set: off, shadow or evict; on or off; or Configured. For
+	// MessageShown it is the text.
 	Setting string `json:"setting,omitempty"`
 	// Until is, for KeepSet, when it ends.
 	Until time.Time `json:"until,omitzero"`
