@@ -49,7 +49,8 @@ var arrows = map[string][]string{
 	"broker/admin/live":        {},
 	"broker/admin/auth":        {"broker/admin"},
 	"broker/admin/api":         {"sessions", "broker/admin", "broker/admin/auth", "broker/admin/live", "broker/audit"},
-	"broker/admin/site":        {"broker/admin", "broker/admin/auth", "broker/admin/api"},
+	"broker/admin/page":        {"sessions", "broker/placement", "broker/audit", "broker/admin", "broker/admin/auth", "broker/admin/live"},
+	"broker/admin/site":        {"broker/admin", "broker/admin/auth", "broker/admin/api", "broker/admin/page"},
 	"broker/admin/client":      {"sessions", "broker/placement", "broker/admin", "broker/audit"},
 	"broker/admin/admintest":   {"sessions", "broker/placement", "broker/admin"},
 	"broker/daemon":            {"*"},
@@ -60,7 +61,7 @@ var arrows = map[string][]string{
 	"broker/bench":             {"rdpproxy/loadgen", "sessions", "sessions/simhost"},
 	"broker/soak/memnet":       {},
 	"broker/demo":              {"sessions", "sessions/simhost", "broker/audit", "broker/config", "broker/daemon", "broker/placement"},
-	"broker/cmd/rdpbroker":     {"broker/admin", "broker/admin/client", "broker/audit", "broker/config", "broker/daemon", "broker/demo", "broker/doctor", "broker/identity", "broker/rdpfile", "broker/token", "rdpproxy/reach", "sessions"},
+	"broker/cmd/rdpbroker":     {"broker/admin", "broker/admin/auth", "broker/admin/client", "broker/audit", "broker/config", "broker/daemon", "broker/demo", "broker/doctor", "broker/identity", "broker/rdpfile", "broker/token", "rdpproxy/reach", "sessions"},
 	"broker/cmd/rdpprobe":      {"rdpproxy/probe"},
 	"broker/cmd/rdpbench":      {"broker/bench"},
 

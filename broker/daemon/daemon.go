@@ -18,6 +18,7 @@ import (
 
 	"github.com/rdpbroker/rdpbroker/broker"
 	"github.com/rdpbroker/rdpbroker/broker/admin/live"
+	"github.com/rdpbroker/rdpbroker/broker/admin/page"
 	"github.com/rdpbroker/rdpbroker/broker/audit"
 	"github.com/rdpbroker/rdpbroker/broker/config"
 	"github.com/rdpbroker/rdpbroker/broker/identity"
@@ -82,6 +83,10 @@ type Daemon struct {
 	clients   []rdpproxy.Listener
 	farmOf    map[string]string // by listener name
 	endpoints []endpoint
+
+	metricsAddr net.Addr   // nil: nowhere
+	page        *page.Page // nil: none; set by Listen, before Run
+	pageLink    func() string
 }
 
 // New makes a daemon of cfg. It opens the audit file, reads the state file, and
@@ -216,6 +221,9 @@ func (d *Daemon) Run(stop, kill context.Context) error {
 	for _, l := range d.clients {
 		d.log.Info("listening", zap.String("address", l.Name), zap.String("farm", d.farmOf[l.Name]))
 		accepting.Go(func() error { return d.proxy.ServeListener(ctx, l) })
+	}
+	if d.page != nil {
+		rooms.Go(func() error { return d.page.Run(inner) })
 	}
 	for _, e := range d.endpoints {
 		// These answer until the last connection is over.
