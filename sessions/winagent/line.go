@@ -131,7 +131,8 @@ type lineReader struct{ in *bufio.Reader }
 
 func newLineReader(r io.Reader) lineReader { return lineReader{bufio.NewReaderSize(r, 1024)} }
 
-// next is the next line without the space around it. The error is io.EOF after the last one,
+// next is the next line without the space around it. The error is io.EOF after the
+// last one,
 // which need not have an end.
 func (r lineReader) next() (string, error) {
 	var long []byte
