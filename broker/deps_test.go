@@ -31,6 +31,7 @@ var arrows = map[string][]string{
 	"sessions/tsts/internal/rpctest": {"sessions/tsts/internal/rpc"},
 	"sessions/simhost":               {"sessions", "sessions/wintext", "rdpproxy/rdpserver", "rdpproxy/x224"},
 
+	"sessions/simhost/nlatest":    {"rdpproxy/x224"},
 	"sessions/winagent/agenttest": {},
 	"sessions/sshlink/sshtest":    {},
 
