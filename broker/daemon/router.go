@@ -42,11 +42,13 @@ func (r router) Route(ctx context.Context, req rdpproxy.Request) (rdpproxy.Route
 	if a.Decision.Victim == nil {
 		d.metrics.Admitted(farm, time.Since(began))
 	}
+	end := d.connections.add(farm, req, id, a)
 	rt := rdpproxy.Route{
 		Host: a.Host.Name,
 		Addr: a.Host.Addr,
 		Why:  a.Decision.Kind.String(),
 		Done: func(o rdpproxy.Outcome) {
+			end()
 			if errors.Is(o.DialError, rdpproxy.ErrDialQueue) {
 				o.DialError = nil // busy with other dials, not out of reach
 			}

@@ -1,4 +1,4 @@
-package admin
+package client
 
 import (
 	"bytes"
@@ -9,10 +9,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/rdpbroker/rdpbroker/broker/admin"
+	"github.com/rdpbroker/rdpbroker/broker/admin/admintest"
 	"github.com/rdpbroker/rdpbroker/broker/placement"
 	"github.com/rdpbroker/rdpbroker/sessions"
 )
@@ -21,36 +22,36 @@ var update = flag.Bool("update", false, "write the golden files anew")
 
 // TestTables holds what people see against the files in testdata.
 func TestTables(t *testing.T) {
-	st := farmStatus()
-	all, err := st.sessions(Filter{})
+	st := admintest.FarmStatus()
+	all, err := st.SessionList(admin.Filter{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	made, err := explanation(Question{User: "alice", From: client7, Farm: "office"})
+	made, err := admintest.Explain(admin.Question{User: "alice", From: admintest.Client7, Farm: "office"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	quiet := st.hosts()
+	quiet := st.HostList()
 	quiet.Waiting = nil
 	shadow := made
 	shadow.Mode = "shadow"
 	shadow.Decision.Kind, shadow.Decision.Host = placement.WaitForSlot, ""
 	shadow.Decision.Would, shadow.Decision.Victim = made.Decision.Victim, nil
-	shadow.Identity = sessions.Identity{Confidence: sessions.ConfidencePrefix, Said: "administr", Accounts: []sessions.Account{alice, {User: hostile}}}
-	own := Explanation{Farm: "linux", Identity: sessions.Identity{Confidence: sessions.ConfidenceName, Accounts: []sessions.Account{bob}}, Decision: placement.Decision{
+	shadow.Identity = sessions.Identity{Confidence: sessions.ConfidencePrefix, Said: "administr", Accounts: []sessions.Account{admintest.Alice, {User: admintest.Hostile}}}
+	own := admin.Explanation{Farm: "linux", Identity: sessions.Identity{Confidence: sessions.ConfidenceName, Accounts: []sessions.Account{admintest.Bob}}, Decision: placement.Decision{
 		Kind: placement.Reconnect, Host: "lx3", Own: &sessions.Ref{Host: "lx3", ID: 1234}, Reason: "the caller's own session",
 	}}
 	for name, write := range map[string]func(io.Writer) error{
-		"hosts":          func(w io.Writer) error { return WriteHosts(w, st.hosts()) },
+		"hosts":          func(w io.Writer) error { return WriteHosts(w, st.HostList()) },
 		"hosts-quiet":    func(w io.Writer) error { return WriteHosts(w, quiet) },
-		"hosts-none":     func(w io.Writer) error { return WriteHosts(w, Hosts{}) },
+		"hosts-none":     func(w io.Writer) error { return WriteHosts(w, admin.Hosts{}) },
 		"sessions":       func(w io.Writer) error { return WriteSessions(w, all) },
-		"sessions-none":  func(w io.Writer) error { return WriteSessions(w, Sessions{}) },
+		"sessions-none":  func(w io.Writer) error { return WriteSessions(w, admin.Sessions{}) },
 		"explain":        func(w io.Writer) error { return WriteExplanation(w, made) },
 		"explain-shadow": func(w io.Writer) error { return WriteExplanation(w, shadow) },
 		"explain-own":    func(w io.Writer) error { return WriteExplanation(w, own) },
-		"explain-nobody": func(w io.Writer) error { return WriteExplanation(w, Explanation{}) },
-		"hosts.json":     func(w io.Writer) error { return WriteJSON(w, st.hosts()) },
+		"explain-nobody": func(w io.Writer) error { return WriteExplanation(w, admin.Explanation{}) },
+		"hosts.json":     func(w io.Writer) error { return WriteJSON(w, st.HostList()) },
 		"sessions.json":  func(w io.Writer) error { return WriteJSON(w, all) },
 		"explain.json":   func(w io.Writer) error { return WriteJSON(w, made) },
 	} {
@@ -98,55 +99,23 @@ func checkPrintable(t *testing.T, s string) {
 }
 
 func TestBrokenPipeIsAnError(t *testing.T) {
-	st := farmStatus()
+	st := admintest.FarmStatus()
 	r, w := io.Pipe()
 	_ = r.Close()
-	if err := WriteHosts(w, st.hosts()); err == nil {
+	if err := WriteHosts(w, st.HostList()); err == nil {
 		t.Error("no error")
-	}
-}
-
-func TestAge(t *testing.T) {
-	for d, want := range map[time.Duration]string{
-		-time.Second: "0s", 0: "0s", 59*time.Second + 999*time.Millisecond: "59s", time.Minute: "1m", 59 * time.Minute: "59m",
-		time.Hour: "1h0m", 192 * time.Minute: "3h12m", 24 * time.Hour: "1d0h", 52 * time.Hour: "2d4h", 4000 * time.Hour: "166d16h",
-	} {
-		if got := age(d); got != want {
-			t.Errorf("age(%v) = %s, want %s", d, got, want)
-		}
-	}
-}
-
-func TestClean(t *testing.T) {
-	for in, want := range map[string]string{
-		"":                     "",
-		`CONTOSO\alice`:        `CONTOSO\alice`,
-		"Zoë Müller 田中":        "Zoë Müller 田中",
-		"a\tb\nc\r\x00\x7f":    `a\x09b\x0ac\x0d\x00\x7f`,
-		"\x1b]0;title\x07":     `\x1b]0;title\x07`,
-		"\u009b31m\u202eevil":  `\u009b31m\u202eevil`,
-		"\xff\xfe":             `\xff\xfe`,
-		"\U000e0041":           `\U000e0041`,
-		strings.Repeat("ä", 9): strings.Repeat("ä", 9),
-	} {
-		if got := clean(in, 20); got != want {
-			t.Errorf("clean(%q) = %q, want %q", in, got, want)
-		}
-	}
-	if got := clean("äöüß", 3); got != "äöü…" {
-		t.Errorf("cut: %q", got)
 	}
 }
 
 // FuzzText: whatever text comes from a host or a client, tables and JSON are safe
 // for a terminal, and a table keeps its rows.
 func FuzzText(f *testing.F) {
-	f.Add(hostile)
+	f.Add(admintest.Hostile)
 	f.Add("alice")
 	f.Add("\U0010ffff\U000e0001")
 	f.Fuzz(func(t *testing.T, s string) {
-		checkPrintable(t, clean(s, maxWord))
-		list := Sessions{Sessions: []Session{{Host: s, Account: sessions.Account{Domain: s, User: s}, ClientName: s, Program: s}}}
+		checkPrintable(t, admin.Clean(s, maxWord))
+		list := admin.Sessions{Sessions: []admin.Session{{Host: s, Account: sessions.Account{Domain: s, User: s}, ClientName: s, Program: s}}}
 		var out bytes.Buffer
 		if err := WriteSessions(&out, list); err != nil {
 			t.Fatal(err)
@@ -160,7 +129,7 @@ func FuzzText(f *testing.F) {
 			t.Fatal(err)
 		}
 		checkPrintable(t, out.String())
-		var back Sessions
+		var back admin.Sessions
 		if err := json.Unmarshal(out.Bytes(), &back); err != nil {
 			t.Fatal(err)
 		}

@@ -1,16 +1,11 @@
-package admin
+package site
 
 import (
 	"errors"
 	"io/fs"
 	"net"
 	"os"
-
-	"golang.org/x/sys/windows"
 )
-
-// errRefused is what a dial says where a socket is left but nobody listens.
-const errRefused = windows.WSAECONNREFUSED
 
 // bind makes the socket. Who may open it is up to the folder's access list: mode
 // bits mean nothing on Windows, and a socket in use cannot be renamed.

@@ -1,4 +1,4 @@
-package admin
+package client
 
 import (
 	"cmp"
@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/rdpbroker/rdpbroker/broker/admin"
 	"github.com/rdpbroker/rdpbroker/broker/placement"
 	"github.com/rdpbroker/rdpbroker/sessions"
 )
@@ -50,16 +51,16 @@ func (t *table) write(w io.Writer) error {
 }
 
 // WriteHosts writes a table of hosts, and one of who waits if somebody does.
-func WriteHosts(w io.Writer, hosts Hosts) error {
+func WriteHosts(w io.Writer, hosts admin.Hosts) error {
 	var t table
 	t.row("HOST", "FARM", "STATE", "SLOTS", "READ", "BY", "NOTES")
 	for i := range hosts.Hosts {
 		h := &hosts.Hosts[i]
 		read := "never"
 		if !h.ReadAt.IsZero() {
-			read = age(hosts.Now.Sub(h.ReadAt)) + " ago"
+			read = admin.Age(hosts.Now.Sub(h.ReadAt)) + " ago"
 		}
-		t.row(clean(h.Name, maxWord), clean(h.Farm, maxWord), hostState(h), slots(h), read, clean(cmp.Or(h.Source, none), maxWord), clean(strings.Join(hostNotes(h), "; "), maxSentence))
+		t.row(admin.Clean(h.Name, maxWord), admin.Clean(h.Farm, maxWord), hostState(h), slots(h), read, admin.Clean(cmp.Or(h.Source, none), maxWord), admin.Clean(strings.Join(hostNotes(h), "; "), maxSentence))
 	}
 	if err := t.write(w); err != nil || len(hosts.Waiting) == 0 {
 		return err
@@ -70,20 +71,20 @@ func WriteHosts(w io.Writer, hosts Hosts) error {
 	var q table
 	q.row("WAITING", "FROM", "FARM", "SINCE", "WHY")
 	for _, x := range hosts.Waiting {
-		q.row(caller(x.Identity), address(x.Identity.Client), clean(x.Farm, maxWord), age(hosts.Now.Sub(x.Since)), clean(x.Reason, maxSentence))
+		q.row(caller(x.Identity), address(x.Identity.Client), admin.Clean(x.Farm, maxWord), admin.Age(hosts.Now.Sub(x.Since)), admin.Clean(x.Reason, maxSentence))
 	}
 	return q.write(w)
 }
 
-func hostState(h *Host) string {
+func hostState(h *admin.Host) string {
 	if h.Draining {
-		return clean(h.State, maxWord) + ", draining"
+		return admin.Clean(h.State, maxWord) + ", draining"
 	}
-	return clean(h.State, maxWord)
+	return admin.Clean(h.State, maxWord)
 }
 
 // slots is "1/2 used, 1 disconnected".
-func slots(h *Host) string {
+func slots(h *admin.Host) string {
 	if h.ReadAt.IsZero() {
 		return none
 	}
@@ -102,12 +103,12 @@ func slots(h *Host) string {
 }
 
 // hostNotes are what else an operator should know of h.
-func hostNotes(h *Host) []string {
+func hostNotes(h *admin.Host) []string {
 	var notes []string
 	if h.Problem != "" {
 		notes = append(notes, h.Problem)
 	}
-	if h.State == hostStale {
+	if h.State == admin.HostStale {
 		notes = append(notes, "nobody new is placed there until it can be read")
 	}
 	if h.ReadAt.IsZero() {
@@ -143,7 +144,7 @@ func by(source string) string {
 }
 
 // WriteSessions writes a table of sessions.
-func WriteSessions(w io.Writer, list Sessions) error {
+func WriteSessions(w io.Writer, list admin.Sessions) error {
 	var t table
 	t.row("SESSION", "ACCOUNT", "STATE", "DISCONNECTED", "LOGGED ON", "CLIENT", "NOTES")
 	for i := range list.Sessions {
@@ -152,13 +153,13 @@ func WriteSessions(w io.Writer, list Sessions) error {
 		if s.State == sessions.StateDisconnected {
 			gone = known(s.DisconnectedFor)
 		}
-		t.row(fmt.Sprintf("%s/%d", clean(s.Host, maxWord), s.ID), account(s.Account), s.State.String(), gone,
-			known(s.LoggedOnFor), client(s), clean(strings.Join(sessionNotes(s), "; "), maxSentence))
+		t.row(fmt.Sprintf("%s/%d", admin.Clean(s.Host, maxWord), s.ID), account(s.Account), s.State.String(), gone,
+			known(s.LoggedOnFor), client(s), admin.Clean(strings.Join(sessionNotes(s), "; "), maxSentence))
 	}
 	return t.write(w)
 }
 
-func sessionNotes(s *Session) []string {
+func sessionNotes(s *admin.Session) []string {
 	var notes []string
 	if s.Leaving {
 		notes = append(notes, "is being logged off")
@@ -180,11 +181,11 @@ func known(d time.Duration) string {
 	if d <= 0 {
 		return "?"
 	}
-	return age(d)
+	return admin.Age(d)
 }
 
-func client(s *Session) string {
-	switch name := clean(s.ClientName, maxWord); {
+func client(s *admin.Session) string {
+	switch name := admin.Clean(s.ClientName, maxWord); {
 	case name == "":
 		return address(s.ClientAddr)
 	case s.ClientAddr.IsValid():
@@ -198,14 +199,14 @@ func address(a netip.Addr) string {
 	if !a.IsValid() {
 		return none
 	}
-	return clean(a.String(), maxWord) // a zone may hold anything
+	return admin.Clean(a.String(), maxWord) // a zone may hold anything
 }
 
 func account(a sessions.Account) string {
 	if a.IsZero() {
 		return none
 	}
-	return clean(a.String(), maxWord)
+	return admin.Clean(a.String(), maxWord)
 }
 
 // caller is whom an identity is taken for, or else what it said.
@@ -214,20 +215,20 @@ func caller(id sessions.Identity) string {
 		return account(a)
 	}
 	if id.Said != "" {
-		return `"` + clean(id.Said, maxWord) + `"`
+		return `"` + admin.Clean(id.Said, maxWord) + `"`
 	}
 	return "somebody"
 }
 
 // WriteExplanation writes what would become of a caller, and why.
-func WriteExplanation(w io.Writer, e Explanation) error {
+func WriteExplanation(w io.Writer, e admin.Explanation) error {
 	var t table
 	t.row("caller:", callerSentence(e.Identity))
-	t.row("farm:", clean(e.Farm, maxWord)+eviction(e.Mode))
+	t.row("farm:", admin.Clean(e.Farm, maxWord)+eviction(e.Mode))
 	t.row("decision:", decision(e.Decision))
-	t.row("because:", clean(e.Decision.Reason, maxSentence))
+	t.row("because:", admin.Clean(e.Decision.Reason, maxSentence))
 	if own := e.Decision.Own; own != nil {
-		t.row("own session:", clean(own.String(), maxWord))
+		t.row("own session:", admin.Clean(own.String(), maxWord))
 	}
 	if v := e.Decision.Victim; v != nil {
 		t.row("logged off:", victim(v))
@@ -252,9 +253,9 @@ func WriteExplanation(w io.Writer, e Explanation) error {
 			session = fmt.Sprint(x.Session)
 		}
 		if x.Account != "" {
-			who = clean(x.Account, maxWord)
+			who = admin.Clean(x.Account, maxWord)
 		}
-		c.row(mark, clean(x.Host, maxWord), session, who, clean(x.As, maxWord), clean(x.Why, maxSentence))
+		c.row(mark, admin.Clean(x.Host, maxWord), session, who, admin.Clean(x.As, maxWord), admin.Clean(x.Why, maxSentence))
 	}
 	return c.write(w)
 }
@@ -271,7 +272,7 @@ func callerSentence(id sessions.Identity) string {
 	}
 	fmt.Fprintf(&b, "; confidence: %s", id.Confidence)
 	if id.Token != "" && id.Confidence != sessions.ConfidenceToken {
-		b.WriteString(" (token: " + clean(id.Token, maxWord) + ")")
+		b.WriteString(" (token: " + admin.Clean(id.Token, maxWord) + ")")
 	}
 	switch _, one := id.Account(); {
 	case one && id.Known:
@@ -283,7 +284,7 @@ func callerSentence(id sessions.Identity) string {
 		for i, a := range id.Accounts {
 			names[i] = account(a)
 		}
-		b.WriteString("; could be " + clean(strings.Join(names, " or "), maxSentence))
+		b.WriteString("; could be " + admin.Clean(strings.Join(names, " or "), maxSentence))
 	}
 	return b.String()
 }
@@ -292,16 +293,16 @@ func eviction(mode string) string {
 	if mode == "" {
 		return ""
 	}
-	return " (eviction: " + clean(mode, maxWord) + ")"
+	return " (eviction: " + admin.Clean(mode, maxWord) + ")"
 }
 
 func decision(d placement.Decision) string {
 	if d.Host == "" {
 		return d.Kind.String()
 	}
-	return d.Kind.String() + " on " + clean(d.Host, maxWord)
+	return d.Kind.String() + " on " + admin.Clean(d.Host, maxWord)
 }
 
 func victim(v *placement.Victim) string {
-	return fmt.Sprintf("%s %s, disconnected for %s", clean(v.Ref().String(), maxWord), account(v.Session.Account), age(v.DisconnectedFor))
+	return fmt.Sprintf("%s %s, disconnected for %s", admin.Clean(v.Ref().String(), maxWord), account(v.Session.Account), admin.Age(v.DisconnectedFor))
 }

@@ -1,4 +1,6 @@
-package admin
+// Package client asks a running broker over its Unix socket, and writes its answers
+// for people and for programs.
+package client
 
 import (
 	"context"
@@ -11,17 +13,14 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"time"
+
+	"github.com/rdpbroker/rdpbroker/broker/admin"
 )
 
-const (
-	// clientTimeout bounds one question and its answer.
-	clientTimeout = 20 * time.Second
-	// maxAnswer bounds an answer, in bytes: thousands of sessions fit.
-	maxAnswer = 64 << 20
-)
+// maxAnswer bounds an answer, in bytes: thousands of sessions fit.
+const maxAnswer = 64 << 20
 
-// Client asks a broker over its Unix socket.
+// Client asks a broker over its Unix socket. Each question is bounded by its context.
 type Client struct {
 	socket string
 	http   *http.Client
@@ -34,7 +33,6 @@ func NewClient(path string) *Client {
 	}
 	return &Client{socket: path, http: &http.Client{
 		Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true},
-		Timeout:   clientTimeout,
 	}}
 }
 
@@ -48,44 +46,61 @@ func (e *AnswerError) Error() string {
 	if e.Detail == "" {
 		return fmt.Sprintf("the broker answers %d %s", e.Status, http.StatusText(e.Status))
 	}
-	return "the broker says: " + clean(e.Detail, 512)
+	return "the broker says: " + admin.Clean(e.Detail, 512)
 }
 
 // Hosts are all hosts with their slots.
-func (c *Client) Hosts(ctx context.Context) (Hosts, error) {
-	var out Hosts
+func (c *Client) Hosts(ctx context.Context) (admin.Hosts, error) {
+	var out admin.Hosts
 	return out, c.get(ctx, "hosts", nil, &out)
 }
 
 // Sessions are the sessions that f chooses. The error is *AnswerError if there
 // is no such host.
-func (c *Client) Sessions(ctx context.Context, f Filter) (Sessions, error) {
-	var out Sessions
+func (c *Client) Sessions(ctx context.Context, f admin.Filter) (admin.Sessions, error) {
+	var out admin.Sessions
 	return out, c.get(ctx, "sessions", url.Values{"host": {f.Host}, "user": {f.User}}, &out)
 }
 
 // Explain is what would become of a caller. The error is *AnswerError if there
 // is no such farm.
-func (c *Client) Explain(ctx context.Context, q Question) (Explanation, error) {
+func (c *Client) Explain(ctx context.Context, q admin.Question) (admin.Explanation, error) {
 	v := url.Values{"user": {q.User}, "farm": {q.Farm}}
 	if q.From.IsValid() {
 		v.Set("from", q.From.String())
 	}
-	var out Explanation
+	var out admin.Explanation
 	return out, c.get(ctx, "explain", v, &out)
 }
 
 // get asks for what and reads the answer into out.
 func (c *Client) get(ctx context.Context, what string, query url.Values, out any) error {
-	u := url.URL{Scheme: "http", Host: "rdpbroker", Path: "/api/v1/" + what, RawQuery: query.Encode()}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	res, err := c.send(ctx, http.MethodGet, what, query, nil)
 	if err != nil {
-		return fmt.Errorf("asking the broker for %s: %w", what, err)
+		return err
+	}
+	return read(res, what, out)
+}
+
+// send sends a request and returns its answer, to be closed.
+func (c *Client) send(ctx context.Context, method, what string, query url.Values, body io.Reader) (*http.Response, error) {
+	u := url.URL{Scheme: "http", Host: "rdpbroker", Path: "/api/v1/" + what, RawQuery: query.Encode()}
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
+	if err != nil {
+		return nil, fmt.Errorf("asking the broker for %s: %w", what, err)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
-		return c.unreachable(err)
+		return nil, c.unreachable(err)
 	}
+	return res, nil
+}
+
+// read reads an answer into out.
+func read(res *http.Response, what string, out any) error {
 	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
 	if err != nil {
@@ -105,9 +120,9 @@ func (c *Client) get(ctx context.Context, what string, query url.Values, out any
 
 func answerError(res *http.Response, body []byte) error {
 	e := &AnswerError{Status: res.StatusCode}
-	var p problemBody
+	var p admin.Problem
 	kind, _, err := mime.ParseMediaType(res.Header.Get("Content-Type"))
-	if err == nil && kind == problemType && json.Unmarshal(body, &p) == nil {
+	if err == nil && kind == admin.ProblemType && json.Unmarshal(body, &p) == nil {
 		e.Detail = p.Detail
 	}
 	return e
@@ -120,7 +135,7 @@ func (c *Client) unreachable(err error) error {
 		err = ue.Err
 	}
 	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errRefused):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, admin.ErrRefused):
 		return fmt.Errorf("no broker answers at %s; is it running, and is admin.socket the same in its configuration? (%w)", c.socket, err)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%s may not be opened by this user; its group may (%w)", c.socket, err)

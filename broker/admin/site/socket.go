@@ -1,4 +1,4 @@
-package admin
+package site
 
 import (
 	"context"
@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/rdpbroker/rdpbroker/broker/admin"
 )
 
 const (
@@ -61,7 +63,7 @@ func vacant(path string) error {
 		_ = conn.Close()
 		return errors.New("another program answers there already")
 	}
-	if !errors.Is(err, errRefused) && !errors.Is(err, fs.ErrNotExist) {
+	if !errors.Is(err, admin.ErrRefused) && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("it cannot be told whether another program answers there: %w", err)
 	}
 	return nil

@@ -1,4 +1,4 @@
-package admin
+package client
 
 import (
 	"cmp"
@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rdpbroker/rdpbroker/broker/admin"
 	"github.com/rdpbroker/rdpbroker/broker/audit"
 )
 
@@ -17,7 +18,7 @@ func AuditLine(r *audit.Record) string {
 	b.WriteString(r.Time.Local().Format("2006-01-02 15:04:05"))
 	fmt.Fprintf(&b, "  %-16s", auditWord(r))
 	if r.Farm != "" {
-		fmt.Fprintf(&b, "  %s", clean(r.Farm, maxWord))
+		fmt.Fprintf(&b, "  %s", admin.Clean(r.Farm, maxWord))
 	}
 	switch {
 	case r.Note != nil:
@@ -28,7 +29,7 @@ func AuditLine(r *audit.Record) string {
 		b.WriteString("  " + auditCaller(r))
 	}
 	if r.Decision.Host != "" {
-		b.WriteString(" -> " + clean(r.Decision.Host, maxWord))
+		b.WriteString(" -> " + admin.Clean(r.Decision.Host, maxWord))
 	}
 	switch {
 	case r.Decision.Victim != nil:
@@ -40,16 +41,16 @@ func AuditLine(r *audit.Record) string {
 		b.WriteString("  is " + account(r.Account))
 	}
 	for _, ref := range r.Earlier {
-		b.WriteString("  and left " + clean(ref.String(), maxWord))
+		b.WriteString("  and left " + admin.Clean(ref.String(), maxWord))
 	}
 	if r.Took >= time.Millisecond {
 		b.WriteString("  took " + r.Took.Round(time.Millisecond).String())
 	}
 	if r.By != "" {
-		b.WriteString("  by " + clean(r.By, maxWord))
+		b.WriteString("  by " + admin.Clean(r.By, maxWord))
 	}
 	if why := cmp.Or(r.Error, r.Decision.Reason); why != "" && r.Event != audit.Confirmed {
-		b.WriteString("  " + clean(why, maxSentence))
+		b.WriteString("  " + admin.Clean(why, maxSentence))
 	}
 	return b.String()
 }
@@ -59,20 +60,20 @@ func auditWord(r *audit.Record) string {
 	if r.Event == audit.Decided {
 		return r.Decision.Kind.String()
 	}
-	return clean(string(r.Event), maxWord)
+	return admin.Clean(string(r.Event), maxWord)
 }
 
 // order is what an operator has set.
 func order(r *audit.Record) string {
 	var words []string
 	if r.Host != "" {
-		words = append(words, clean(r.Host, maxWord))
+		words = append(words, admin.Clean(r.Host, maxWord))
 	}
 	if r.Session != nil {
-		words = append(words, clean(r.Session.String(), maxWord), account(r.Account))
+		words = append(words, admin.Clean(r.Session.String(), maxWord), account(r.Account))
 	}
 	if r.Setting != "" {
-		words = append(words, clean(r.Setting, maxWord))
+		words = append(words, admin.Clean(r.Setting, maxWord))
 	}
 	if !r.Until.IsZero() {
 		words = append(words, "until "+minute(r.Until))
@@ -127,7 +128,7 @@ func WriteWould(w io.Writer, x audit.Would, most int) error {
 		var ages table
 		ages.row("DISCONNECTED FOR AT LEAST", "SESSIONS")
 		for _, o := range x.Older {
-			ages.row(age(o.For), fmt.Sprint(o.N))
+			ages.row(admin.Age(o.For), fmt.Sprint(o.N))
 		}
 		var list table
 		list.row("WHEN", "SESSION", "WHOSE", "DISCONNECTED", "FOR WHOM", "FROM", "TIMES", "NOTES")
@@ -138,8 +139,8 @@ func WriteWould(w io.Writer, x audit.Would, most int) error {
 			if l.Stopped != "" {
 				stopped = "stopped by " + l.Stopped
 			}
-			list.row(minute(l.At), fmt.Sprintf("%s/%d", clean(l.Host, maxWord), l.Session), account(l.Account), age(l.DisconnectedFor),
-				clean(cmp.Or(l.For, "somebody"), maxWord), address(l.Client), fmt.Sprint(l.Times), stopped)
+			list.row(minute(l.At), fmt.Sprintf("%s/%d", admin.Clean(l.Host, maxWord), l.Session), account(l.Account), admin.Age(l.DisconnectedFor),
+				admin.Clean(cmp.Or(l.For, "somebody"), maxWord), address(l.Client), fmt.Sprint(l.Times), stopped)
 		}
 		for _, t := range []*table{counted("HOST", "SESSIONS", x.Hosts), counted("WHOSE", "SESSIONS", x.Users), &ages, &list} {
 			if err := under(w, t); err != nil {
@@ -177,7 +178,7 @@ func counted(what, n string, cs []audit.Count) *table {
 	t := new(table)
 	t.row(what, n)
 	for _, c := range cs[:min(most, len(cs))] {
-		t.row(clean(c.What, maxSentence), fmt.Sprint(c.N))
+		t.row(admin.Clean(c.What, maxSentence), fmt.Sprint(c.N))
 	}
 	return t
 }

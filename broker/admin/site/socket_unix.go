@@ -1,19 +1,15 @@
 //go:build !windows
 
-package admin
+package site
 
 import (
 	"errors"
 	"io/fs"
 	"net"
 	"os"
-	"syscall"
 )
 
 const socketMode = 0o660
-
-// errRefused is what a dial says where a socket is left but nobody listens.
-const errRefused = syscall.ECONNREFUSED
 
 // bind makes the socket. It gets its mode before it gets its name: under that
 // name nobody else could ever have opened it.

@@ -1,4 +1,4 @@
-package admin
+package site
 
 import (
 	"context"
@@ -13,9 +13,19 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
+	"go.uber.org/goleak"
+
+	"github.com/rdpbroker/rdpbroker/broker/admin/admintest"
+	"github.com/rdpbroker/rdpbroker/broker/admin/api"
+	"github.com/rdpbroker/rdpbroker/broker/admin/auth"
+	"github.com/rdpbroker/rdpbroker/broker/admin/client"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func local() http.Handler {
+	return Local(api.Config{State: admintest.NewState()}, admintest.Scraped, auth.New(auth.Config{}))
+}
 
 // folder is a temporary folder with a name short enough for sockets.
 func folder(t *testing.T) string {
@@ -37,65 +47,12 @@ func serve(t *testing.T, ln net.Listener, h http.Handler) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, ln, h, nil) }()
+	go func() { done <- Serve(ctx, ln, h, Options{}) }()
 	return func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-	}
-}
-
-func TestClientAndServer(t *testing.T) {
-	path := filepath.Join(folder(t), "run", "admin.sock")
-	ln, err := ListenUnix(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if ln.Addr().String() != path {
-		t.Errorf("it listens on %s", ln.Addr())
-	}
-	stop := serve(t, ln, Local(newFake(), scraped))
-	defer stop()
-	c, ctx := NewClient(path), t.Context()
-	same := cmp.Options{cmpopts.EquateComparable(client7), cmpopts.EquateEmpty()}
-
-	st := farmStatus()
-	hosts, err := c.Hosts(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := st.hosts()
-	want.Waiting[1].Identity.Said = strings.ToValidUTF8(hostile, "\ufffd") // JSON is text
-	if d := cmp.Diff(want, hosts, same); d != "" {
-		t.Errorf("hosts: -want +got:\n%s", d)
-	}
-	list, err := c.Sessions(ctx, Filter{Host: "ts1", User: `CONTOSO\*`})
-	if err != nil {
-		t.Fatal(err)
-	}
-	wantList, err := st.sessions(Filter{Host: "ts1"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(wantList, list, same); d != "" {
-		t.Errorf("sessions: -want +got:\n%s", d)
-	}
-	q := Question{User: `CONTOSO\alice & co`, From: client7, Farm: "office"}
-	got, err := c.Explain(ctx, q)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got.Identity.Said != q.User || got.Identity.Client != q.From || got.Decision.Victim == nil {
-		t.Errorf("explain: %+v", got)
-	}
-
-	var answer *AnswerError
-	if _, err := c.Explain(ctx, Question{Farm: "none"}); !errors.As(err, &answer) || answer.Status != 404 || !strings.Contains(err.Error(), "the name none") {
-		t.Errorf("explain in no farm: %v", err)
-	}
-	if _, err := c.Sessions(ctx, Filter{Host: "\x1b[2J"}); !errors.As(err, &answer) || strings.Contains(err.Error(), "\x1b") {
-		t.Errorf("sessions on no host: %q", err)
 	}
 }
 
@@ -141,9 +98,9 @@ func TestSocketLeftBehindIsReplaced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stop := serve(t, ln, Local(newFake(), scraped))
+	stop := serve(t, ln, local())
 	defer stop()
-	if _, err := NewClient(path).Hosts(t.Context()); err != nil {
+	if _, err := client.NewClient(path).Hosts(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
@@ -154,12 +111,12 @@ func TestSocketInUseStays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stop := serve(t, first, Local(newFake(), scraped))
+	stop := serve(t, first, local())
 	defer stop()
 	if _, err := ListenUnix(path); err == nil || !strings.Contains(err.Error(), "already") {
 		t.Errorf("a second broker on the socket: %v", err)
 	}
-	if _, err := NewClient(path).Hosts(t.Context()); err != nil {
+	if _, err := client.NewClient(path).Hosts(t.Context()); err != nil {
 		t.Errorf("the first broker's socket is spoilt: %v", err)
 	}
 }
@@ -205,43 +162,12 @@ func TestClosingLeavesAnothersSocketAlone(t *testing.T) {
 	}
 }
 
-func TestClientTellsWhatIsWrong(t *testing.T) {
-	dir := folder(t)
-	_, err := NewClient(filepath.Join(dir, "none.sock")).Hosts(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "is it running") || strings.Contains(err.Error(), "http://") {
-		t.Errorf("without a broker: %v", err)
-	}
-
-	serveRaw := func(h http.HandlerFunc) *Client {
-		path := filepath.Join(folder(t), "raw.sock")
-		ln, err := ListenUnix(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(serve(t, ln, h))
-		return NewClient(path)
-	}
-	c := serveRaw(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) })
-	if _, err := c.Hosts(t.Context()); err == nil || !strings.Contains(err.Error(), "reading the broker's hosts") {
-		t.Errorf("an answer that is no JSON: %v", err)
-	}
-	c = serveRaw(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "\x1b[2J", http.StatusBadGateway) })
-	if _, err := c.Hosts(t.Context()); err == nil || err.Error() != "the broker answers 502 Bad Gateway" {
-		t.Errorf("an error that is no problem: %v", err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	c = serveRaw(func(_ http.ResponseWriter, r *http.Request) { cancel(); <-r.Context().Done() })
-	if _, err := c.Hosts(ctx); !errors.Is(err, context.Canceled) {
-		t.Errorf("when the caller gives up: %v", err)
-	}
-}
-
 func TestServeEndsWhileSomebodyIsSilent(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	stop := serve(t, ln, Public(newFake(), scraped))
+	stop := serve(t, ln, Public(admintest.NewState(), admintest.Scraped))
 	silent, err := net.Dial("tcp", ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -271,7 +197,7 @@ func TestServeReportsAListenerThatFails(t *testing.T) {
 	if err := ln.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := Serve(t.Context(), ln, Public(newFake(), scraped), nil); err == nil {
+	if err := Serve(t.Context(), ln, Public(admintest.NewState(), admintest.Scraped), Options{}); err == nil {
 		t.Error("no error")
 	}
 }
