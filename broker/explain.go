@@ -51,6 +51,13 @@ func (b *Broker) ExplainIf(farmName string, id sessions.Identity, s Supposition)
 	return d
 }
 
+// ModeIf is the eviction mode in force in farm under the supposition s.
+func (b *Broker) ModeIf(farm string, s Supposition) placement.Mode {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.supposed(farm, s).Policy.Eviction.Mode
+}
+
 // supposed are the settings of farm under the supposition s.
 func (b *Broker) supposed(farm string, s Supposition) Farm {
 	inForce := b.settings(farm)

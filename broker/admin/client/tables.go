@@ -225,6 +225,12 @@ func WriteExplanation(w io.Writer, e admin.Explanation) error {
 	var t table
 	t.row("caller:", callerSentence(e.Identity))
 	t.row("farm:", admin.Clean(e.Farm, maxWord)+eviction(e.Mode))
+	if !e.At.IsZero() {
+		t.row("supposed:", "it is "+e.At.Format("2006-01-02 15:04 MST")+", and nothing has happened until then")
+	}
+	for _, change := range e.WhatIf {
+		t.row("supposed:", admin.Clean(change, maxSentence))
+	}
 	t.row("decision:", decision(e.Decision))
 	t.row("because:", admin.Clean(e.Decision.Reason, maxSentence))
 	if own := e.Decision.Own; own != nil {
