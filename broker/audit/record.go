@@ -75,7 +75,7 @@ const Configured = "configured"
 func Events() []Event {
 	return []Event{
 		Decided, Refused, Left, Evicting, Evicted, EvictionRefused, EvictionStuck, EvictionFailed, Confirmed, SecondSession,
-		Noted, ModeSet, KeepSet, KeepEnded, DrainSet,
+		Noted, ModeSet, KeepSet, KeepEnded, DrainSet, MessageShown, Reloaded,
 		IdleWarned, IdleSpared, IdleDisconnected, IdleFailed,
 	}
 }
