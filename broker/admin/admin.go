@@ -151,6 +151,9 @@ type Explanation struct {
 	Farm     string             `json:"farm"`
 	Identity sessions.Identity  `json:"identity"`
 	Decision placement.Decision `json:"decision"`
+	// Headroom is what the farm does to have slots free ahead of need; nil where it
+	// does nothing of the kind.
+	Headroom *placement.Decision `json:"headroom,omitempty"`
 	// Mode is the farm's eviction mode: off, shadow or evict.
 	Mode string `json:"mode,omitempty"`
 }

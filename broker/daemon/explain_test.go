@@ -37,6 +37,9 @@ func TestExplainAnotherTimeAndPolicy(t *testing.T) {
 	if e := ask(admin.Question{WhatIf: []string{"eviction.min_disconnected=1m", "eviction.mode=shadow"}}); e.Decision.Would == nil || e.Mode != "shadow" || len(e.WhatIf) != 2 {
 		t.Errorf("by another policy: %+v", e)
 	}
+	if e := ask(admin.Question{At: later, WhatIf: []string{"eviction.headroom=1"}}); e.Headroom == nil || e.Headroom.Victim == nil || e.Headroom.Kind != placement.KeepFree {
+		t.Errorf("with headroom: %+v", e.Headroom)
+	}
 	_, err := s.ask().Explain(t.Context(), admin.Question{User: "alice", WhatIf: []string{"eviction.min_disconected=1m"}})
 	var answer *client.AnswerError
 	if !errors.As(err, &answer) || answer.Status != 400 || !strings.Contains(answer.Detail, "what-if: eviction.min_disconected: is not a known key; did you mean min_disconnected?") {

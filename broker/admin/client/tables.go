@@ -242,6 +242,9 @@ func WriteExplanation(w io.Writer, e admin.Explanation) error {
 	if v := e.Decision.Would; v != nil {
 		t.row("would log off:", victim(v)+" (mode shadow: it is not done)")
 	}
+	if e.Headroom != nil {
+		t.row("headroom:", admin.Clean(e.Headroom.Reason, maxSentence))
+	}
 	if err := t.write(w); err != nil || len(e.Decision.Candidates) == 0 {
 		return err
 	}
