@@ -22,7 +22,7 @@ type Reserve struct {
 }
 
 func (r *Reserve) isFor(a sessions.Account) bool {
-	return slices.ContainsFunc(r.Users, func(p string) bool { return globAccount(p, a) })
+	return !a.IsZero() && slices.ContainsFunc(r.Users, func(p string) bool { return globAccount(p, a) })
 }
 
 // heldBack is why the caller gets none of the farm's free slots, "" if they do: all
