@@ -27,7 +27,7 @@ type Evictor interface {
 
 // Ledger keeps reservations; see package ledger for the contract.
 type Ledger interface {
-	List(ctx context.Context, farm string, now time.Time) ([]ledger.Reservation, uint64, error)
+	Changes(ctx context.Context, farm string, since uint64, now time.Time) (ledger.Changes, error)
 	Reserve(ctx context.Context, r ledger.Reservation, version uint64) (ledger.Reservation, error)
 	Update(ctx context.Context, r ledger.Reservation) (bool, error)
 	Release(ctx context.Context, r ledger.Reservation) error
@@ -102,6 +102,9 @@ const (
 	hostPause = 5 * time.Second
 	// maxRaces is how often a decision is made anew when another broker was faster.
 	maxRaces = 3
+	// explained is up to how many hosts the audit of one who is served tells of each host
+	// why it was not the one. Of a larger farm it would be a page for each logon.
+	explained = 64
 	// recheck is how often waiting callers are looked at without an event, because
 	// time alone changes decisions (min_disconnected, expiries).
 	recheck = time.Second
@@ -130,7 +133,7 @@ type Broker struct {
 	unreachable map[string]hostMark
 	leaving     map[sessions.Ref]bool
 	untouchable map[sessions.Ref]sessionMark
-	evictions   []evictionStamp
+	evictions   ceilings
 	mode        *placement.Mode // an operator's word on eviction, nil for the configuration's
 	kept        map[sessions.Ref]Kept
 	drains      map[string]bool    // an operator's word on draining, by host
@@ -139,10 +142,14 @@ type Broker struct {
 
 // farm is the state of one farm in this broker.
 type farm struct {
-	name   string
-	logons map[string]*logon // by reservation key
-	queue  []*waiter         // first come, first served
-	tick   *time.Timer       // looks at the queue again; nil when nobody waits
+	name     string
+	logons   map[string]*logon // by reservation key
+	byHost   map[string]map[*logon]bool
+	byClient map[netip.Addr]map[*logon]bool
+	queue    []*waiter   // first come, first served
+	tick     *time.Timer // looks at the queue again; nil when nobody waits
+	promised
+	looked map[string]seen // by host: what confirm has looked at
 	ahead  ahead
 	idle   idling
 }
@@ -157,13 +164,6 @@ type hostMark struct {
 type sessionMark struct {
 	why   string
 	until time.Time
-}
-
-type evictionStamp struct {
-	farm   string
-	host   string
-	client netip.Addr
-	at     time.Time
 }
 
 // New makes a Broker. It starts nothing.
@@ -202,6 +202,7 @@ func New(cfg Config, deps Deps) *Broker {
 		untouchable: map[sessions.Ref]sessionMark{},
 		kept:        map[sessions.Ref]Kept{},
 		drains:      map[string]bool{},
+		evictions:   newCeilings(),
 	}
 }
 
@@ -252,10 +253,21 @@ func (b *Broker) Observe(s *sessions.Snapshot) {
 	}
 }
 
+// cannotEvict is why nothing can log a session off host, "" if something can.
+func (b *Broker) cannotEvict(host string) string {
+	if b.deps.Evictor(host) == nil {
+		return noEvictor
+	}
+	return ""
+}
+
 func (b *Broker) farm(name string) *farm {
 	f := b.farms[name]
 	if f == nil {
-		f = &farm{name: name, logons: map[string]*logon{}}
+		f = &farm{
+			name: name, promised: newPromised(), logons: map[string]*logon{}, looked: map[string]seen{},
+			byHost: map[string]map[*logon]bool{}, byClient: map[netip.Addr]map[*logon]bool{},
+		}
 		b.farms[name] = f
 	}
 	return f

@@ -91,12 +91,12 @@ func (b *Broker) supposed(farm string, s Supposition) Farm {
 // time. Nothing is forgotten for it. The caller holds mu.
 func (b *Broker) viewAt(v placement.View, id sessions.Identity, now, at time.Time) (placement.View, error) {
 	v.Now, v.Snapshot = at, v.Snapshot.Shifted(at.Sub(now))
-	rs, _, err := b.deps.Ledger.List(context.Background(), v.Farm, now)
+	all, err := b.deps.Ledger.Changes(context.Background(), v.Farm, 0, now)
 	if err != nil {
 		return v, err
 	}
 	v.Claims = &placement.Claims{}
-	for _, r := range rs {
+	for _, r := range all.Live {
 		if r.Key != id.Key() && at.Before(r.ExpiresAt) {
 			v.Claims.Add(r.Claim())
 		}
@@ -108,12 +108,13 @@ func (b *Broker) viewAt(v placement.View, id sessions.Identity, now, at time.Tim
 		}
 	}
 	v.Untouchable = b.sparedNow(at)
-	v.EvictionsByHost, v.EvictionsByClient, v.EvictionsInFarm, v.EvictionsInAll = map[string]int{}, 0, 0, 0
-	for _, e := range b.evictions {
+	then := newCeilings()
+	for _, e := range b.evictions.stamps {
 		if at.Sub(e.at) < ceilingWindow {
-			e.count(&v, id)
+			then.add(e)
 		}
 	}
+	then.fill(&v, id)
 	return v, nil
 }
 

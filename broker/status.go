@@ -27,6 +27,8 @@ type Status struct {
 	Waiting []Waiting `json:"waiting"`
 	// Leaving are the sessions that were told to log off and are not gone yet.
 	Leaving []sessions.Ref `json:"leaving"`
+	// Stuck are those of them that did not go in time.
+	Stuck []sessions.Ref `json:"stuck,omitempty"`
 	// Mode is the eviction mode that an operator has set for all farms: off, shadow
 	// or evict; "" if each farm's is as configured.
 	Mode string `json:"mode,omitempty"`
@@ -55,10 +57,14 @@ func (b *Broker) Status() Status {
 	st.Kept, st.Draining = b.keptNow(time.Now()), maps.Clone(b.drains)
 	for ref := range b.leaving {
 		st.Leaving = append(st.Leaving, ref)
+		if b.untouchable[ref].why == stuckWhy {
+			st.Stuck = append(st.Stuck, ref)
+		}
 	}
 	slices.SortFunc(st.Reservations, func(a, b ledger.Reservation) int { return int(int64(a.ID) - int64(b.ID)) })
 	slices.SortFunc(st.Waiting, func(a, b Waiting) int { return a.Since.Compare(b.Since) })
 	slices.SortFunc(st.Leaving, byHostAndID)
+	slices.SortFunc(st.Stuck, byHostAndID)
 	return st
 }
 

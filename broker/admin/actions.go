@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/rdpbroker/rdpbroker/sessions"
@@ -64,6 +65,11 @@ type Changes struct {
 	// Slots is how many slots more there are, negative if less, as far as
 	// both are known.
 	Slots int `json:"slots"`
+}
+
+// Loses reports whether users lose something by it.
+func (c Changes) Loses() bool {
+	return slices.ContainsFunc(c.Changes, func(x Change) bool { return x.Kind == ChangeLost })
 }
 
 // Change is one difference between two configurations.

@@ -67,6 +67,19 @@ const (
 	Reloaded Event = "reloaded"
 )
 
+// Evidence is what was known of a caller when somebody was logged off for them.
+type Evidence string
+
+// The kinds of evidence, the strongest first.
+const (
+	// Credentials: the host has accepted the caller's password.
+	Credentials Evidence = "credentials"
+	// KnownUser: nobody has shown a password; the name is that of a known account.
+	KnownUser Evidence = "known-user"
+	// TrustedClient: nobody has shown a password; the address is in trusted_clients.
+	TrustedClient Evidence = "trusted-client"
+)
+
 // Configured is the Setting of what an operator has given back to the
 // configuration.
 const Configured = "configured"
@@ -75,8 +88,8 @@ const Configured = "configured"
 func Events() []Event {
 	return []Event{
 		Decided, Refused, Left, Evicting, Evicted, EvictionRefused, EvictionStuck, EvictionFailed, Confirmed, SecondSession,
-		Noted, ModeSet, KeepSet, KeepEnded, DrainSet, MessageShown, Reloaded,
-		IdleWarned, IdleSpared, IdleDisconnected, IdleFailed,
+		Noted, ModeSet, KeepSet, KeepEnded, DrainSet,
+		IdleWarned, IdleSpared, IdleDisconnected, IdleFailed, MessageShown, Reloaded,
 	}
 }
 
@@ -114,6 +127,9 @@ type Record struct {
 	Setting string `json:"setting,omitempty"`
 	// Until is, for KeepSet, when it ends.
 	Until time.Time `json:"until,omitzero"`
+	// Evidence is, for the steps of an eviction, why it was believed that the caller
+	// may have somebody logged off.
+	Evidence Evidence `json:"evidence,omitempty"`
 	// Note is, for Noted, what there is to note.
 	Note *Note `json:"note,omitempty"`
 }

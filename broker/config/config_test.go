@@ -143,7 +143,7 @@ func TestMerging(t *testing.T) {
 		Aliases:        map[string]sessions.Account{"boss": alice},
 		UPNSuffixes:    map[string]string{"contoso.example": "CONTOSO"},
 		TrustedClients: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")},
-		Clients:        map[netip.Addr]sessions.Account{netip.MustParseAddr("10.1.2.3"): {User: "kiosk"}},
+		Clients:        map[netip.Prefix]sessions.Account{netip.MustParsePrefix("10.1.2.3/32"): {User: "kiosk"}},
 		RememberFor:    720 * time.Hour,
 		Tokens: Tokens{
 			Keys:    []string{filepath.Join(folder, "key"), filepath.Join(folder, "ts1")},

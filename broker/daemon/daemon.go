@@ -13,11 +13,13 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rdpbroker/rdpbroker/broker"
 	"github.com/rdpbroker/rdpbroker/broker/admin/live"
+	"github.com/rdpbroker/rdpbroker/broker/admin/page"
 	"github.com/rdpbroker/rdpbroker/broker/audit"
 	"github.com/rdpbroker/rdpbroker/broker/config"
 	"github.com/rdpbroker/rdpbroker/broker/identity"
@@ -82,6 +84,10 @@ type Daemon struct {
 	clients   []rdpproxy.Listener
 	farmOf    map[string]string // by listener name
 	endpoints []endpoint
+
+	metricsAddr net.Addr   // nil: nowhere
+	page        *page.Page // nil: none; set by Listen, before Run
+	pageLink    func() string
 }
 
 // New makes a daemon of cfg. It opens the audit file, reads the state file, and
@@ -97,6 +103,7 @@ func New(cfg *config.Config, o Options) (*Daemon, error) {
 		farmOf: map[string]string{}, looked: make(chan struct{}),
 	}
 	d.looking = sync.OnceFunc(func() { close(d.looked) })
+	d.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	d.metrics = metrics.New(d.registry)
 	d.metrics.Version(o.Version)
 	d.metrics.Watch(d.metricsState)
@@ -128,6 +135,7 @@ func New(cfg *config.Config, o Options) (*Daemon, error) {
 		})
 	}
 	d.resolver.Store(identity.NewResolver(people, memory(cfg)))
+	d.recall()
 	d.broker = broker.New(farms(cfg), broker.Deps{
 		Ledger:       new(ledger.Memory),
 		Evictor:      d.evictor,
@@ -167,7 +175,7 @@ func (d *Daemon) Listen() (clients []net.Addr, err error) {
 		}
 	}()
 	for i, l := range d.cfg.Listeners {
-		ln, err := net.Listen("tcp", l.Address)
+		ln, err := listen(l.Address)
 		if err != nil {
 			return nil, fmt.Errorf("listen[%d].address: %w", i, err)
 		}
@@ -184,6 +192,14 @@ func (d *Daemon) Listen() (clients []net.Addr, err error) {
 		return nil, err
 	}
 	return clients, nil
+}
+
+// listen binds an address for RDP clients. Not for Multipath TCP, which no RDP client
+// speaks: the sockets of such a listener cannot be set up once for all connections.
+func listen(address string) (net.Listener, error) {
+	var c net.ListenConfig
+	c.SetMultipathTCP(false)
+	return c.Listen(context.Background(), "tcp", address)
 }
 
 func (d *Daemon) closeListeners() {
@@ -211,6 +227,7 @@ func (d *Daemon) Run(stop, kill context.Context) error {
 		rooms.Go(func() error { return d.audit.Run(inner) })
 	}
 	rooms.Go(func() error { return d.webhook.Run(inner) })
+	rooms.Go(func() error { return d.keepLearned(inner) })
 	d.checkDescriptors()
 	d.log.Info("rdpbroker runs", zap.String("version", d.opts.Version), zap.Int("hosts", len(d.Snapshot().Hosts)))
 
@@ -218,6 +235,9 @@ func (d *Daemon) Run(stop, kill context.Context) error {
 	for _, l := range d.clients {
 		d.log.Info("listening", zap.String("address", l.Name), zap.String("farm", d.farmOf[l.Name]))
 		accepting.Go(func() error { return d.proxy.ServeListener(ctx, l) })
+	}
+	if d.page != nil {
+		rooms.Go(func() error { return d.page.Run(inner) })
 	}
 	for _, e := range d.endpoints {
 		// These answer until the last connection is over.

@@ -17,6 +17,9 @@ func (d *Daemon) record(r audit.Record) {
 	d.webhook.Record(r)
 	d.recent.Add(r)
 	d.events.Publish(string(r.Event), api.EventOf(r))
+	if d.page != nil {
+		d.page.Record(r)
+	}
 	d.metrics.Record(r)
 	d.logRecord(r)
 	if d.opts.OnRecord != nil {

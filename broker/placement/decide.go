@@ -31,7 +31,7 @@ func Decide(v View, id sessions.Identity, p Policy) Decision {
 		return d.done(Decision{Kind: Refuse, Class: ClassNoHost, Reason: fmt.Sprintf("farm %q has no host", v.Farm)})
 	}
 	d.own = d.findOwn(own[:0])
-	quick := v.Brief && p.Reserve.Slots <= 0
+	quick := (v.Brief || v.Few) && p.Reserve.Slots <= 0
 	if quick { // no other host matters to the first steps
 		d.hosts = d.surveyOwn(few[:0])
 	} else {
@@ -43,13 +43,21 @@ func Decide(v View, id sessions.Identity, p Policy) Decision {
 	if dec, ok := d.ownSession(); ok {
 		return d.done(dec)
 	}
-	if quick {
-		if dec, ok := d.firstFree(); ok {
-			return dec
-		}
-		d.hosts = d.survey()
-	} else if dec, ok := d.freeSlot(); ok {
+	if dec, ok := d.guessedSlot(); ok {
 		return d.done(dec)
+	}
+	if quick {
+		n := len(out.candidates)
+		if dec, ok := d.firstFree(); ok {
+			return d.done(dec)
+		}
+		out.candidates = out.candidates[:n] // all are told of below
+		d.hosts = d.survey()
+	}
+	if !quick || !v.Brief { // else it is known that there is none
+		if dec, ok := d.freeSlot(); ok {
+			return d.done(dec)
+		}
 	}
 	if dec, ok := d.makeRoom(); ok {
 		return d.done(dec)
@@ -99,7 +107,7 @@ func (h *hostView) free() int { return h.limit - h.used }
 
 // findOwn appends to buf where the caller has sessions.
 func (d *decider) findOwn(buf []int) []int {
-	me, ok := d.id.Likely()
+	me, ok := d.id.Account()
 	if !ok {
 		return buf
 	}

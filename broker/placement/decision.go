@@ -107,6 +107,9 @@ type View struct {
 	// and Reason does not go into particulars. One's own session and a free slot are
 	// then found without looking at every host.
 	Brief bool
+	// Few leaves out of Candidates, for one's own session and a free slot, the hosts that
+	// need not be looked at. It costs as little, but for the words.
+	Few bool
 	// Unreachable are hosts that could not be dialled lately, and why.
 	Unreachable map[string]string
 	// Leaving are sessions that were told to log off and are not gone yet.
@@ -114,8 +117,9 @@ type View struct {
 	// Untouchable are sessions that must not be victims now, and why: refused by
 	// their host, stuck, kept by an operator.
 	Untouchable map[sessions.Ref]string
-	// CannotEvict are hosts on which nothing can log a session off, and why.
-	CannotEvict map[string]string
+	// CannotEvict is why nothing can log a session off a host, "" if something can. Nil:
+	// something always can. It must give the same answer each time.
+	CannotEvict func(host string) string
 	// CannotDisconnect are hosts on which nothing can warn users and disconnect their
 	// sessions, and why. It is for DisconnectIdle.
 	CannotDisconnect map[string]string

@@ -115,7 +115,7 @@ func (d *decider) stalest() (*Victim, *hostView) {
 		}
 		for j := range h.Report.Sessions {
 			s := &h.Report.Sessions[j]
-			if !s.HasUser() {
+			if !s.HasUser() || d.view.Brief && best != nil && !d.staler(h, s, bestHost, best) {
 				continue
 			}
 			since, why := d.spared(h, *s)
@@ -126,12 +126,18 @@ func (d *decider) stalest() (*Victim, *hostView) {
 			if !d.view.Brief {
 				d.note(h.Host.Name, s, "victim", "disconnected for "+short(since))
 			}
-			if best == nil || since > best.DisconnectedFor || since == best.DisconnectedFor && h == bestHost && s.ID < best.Session.ID {
+			if best == nil || d.staler(h, s, bestHost, best) {
 				best, bestHost = &Victim{Host: h.Host.Name, Session: *s, DisconnectedFor: since}, h
 			}
 		}
 	}
 	return best, bestHost
+}
+
+// staler reports whether s on h comes before the best one so far, on bestHost.
+func (d *decider) staler(h *hostView, s *sessions.Session, bestHost *hostView, best *Victim) bool {
+	since, ok := h.Report.DisconnectedFor(*s, d.view.Now)
+	return ok && (since > best.DisconnectedFor || since == best.DisconnectedFor && h == bestHost && s.ID < best.Session.ID)
 }
 
 // hostGivesUpNone is why no session of h may be chosen, "" if one may.
@@ -145,8 +151,8 @@ func (d *decider) hostGivesUpNone(h *hostView) string {
 		return "disconnected sessions hold no slot there"
 	case h.Report.NoEvict != "":
 		return h.Report.NoEvict
-	case d.view.CannotEvict[h.Host.Name] != "":
-		return d.view.CannotEvict[h.Host.Name]
+	case d.cannotEvict(h) != "":
+		return d.cannotEvict(h)
 	case d.policy.Eviction.Proof == Credentials && d.view.Unproven != "" && d.view.Unproven != h.Host.Name:
 		return "that " + d.view.Unproven + " asks for no password is no reason to log anybody off here"
 	case h.free() < 0:
@@ -157,6 +163,13 @@ func (d *decider) hostGivesUpNone(h *hostView) string {
 		return fmt.Sprintf("%d evictions there within the hour, the ceiling", limit)
 	}
 	return ""
+}
+
+func (d *decider) cannotEvict(h *hostView) string {
+	if d.view.CannotEvict == nil {
+		return ""
+	}
+	return d.view.CannotEvict(h.Host.Name)
 }
 
 func (d *decider) markChosen(host string, id int) {

@@ -17,17 +17,22 @@ import (
 // situation is everything that a decision depends on.
 type situation struct {
 	hosts  []sessions.HostState
-	view   placement.View // without Snapshot and Claims
+	view   placement.View    // without Snapshot, Claims and CannotEvict
+	cannot map[string]string // CannotEvict
 	claims []placement.Claim
 	id     sessions.Identity
 	policy placement.Policy
 }
 
-func (s situation) decide() placement.Decision {
+// whole is the view with all that belongs into it.
+func (s situation) whole() placement.View {
 	v := s.view
+	v.CannotEvict = func(host string) string { return s.cannot[host] }
 	v.Snapshot, v.Claims = sessions.NewSnapshot(s.hosts), placement.NewClaims(s.claims...)
-	return placement.Decide(v, s.id, s.policy)
+	return v
 }
+
+func (s situation) decide() placement.Decision { return placement.Decide(s.whole(), s.id, s.policy) }
 
 var (
 	someAccount = rapid.SampledFrom([]sessions.Account{
@@ -165,7 +170,7 @@ func someSituation(t *rapid.T) situation {
 		s.view.Unreachable = map[string]string{hostName.Draw(t, "host"): "timeout"}
 	}
 	if chance(t, 8, "cannot evict") {
-		s.view.CannotEvict = map[string]string{hostName.Draw(t, "host"): "no driver"}
+		s.cannot = map[string]string{hostName.Draw(t, "host"): "no driver"}
 	}
 	if chance(t, 4, "leaving") {
 		s.view.Leaving = map[sessions.Ref]bool{ref.Draw(t, "leaving session"): true}
@@ -276,7 +281,7 @@ func somePolicy(t *rapid.T) placement.Policy {
 }
 
 func (s situation) String() string {
-	out := fmt.Sprintf("identity %+v\npolicy %+v\nclaims %+v unreachable %v cannot evict %v leaving %v untouchable %v unproven %q\n", s.id, s.policy, s.claims, s.view.Unreachable, s.view.CannotEvict, s.view.Leaving, s.view.Untouchable, s.view.Unproven)
+	out := fmt.Sprintf("identity %+v\npolicy %+v\nclaims %+v unreachable %v cannot evict %v leaving %v untouchable %v unproven %q\n", s.id, s.policy, s.claims, s.view.Unreachable, s.cannot, s.view.Leaving, s.view.Untouchable, s.view.Unproven)
 	for _, h := range s.hosts {
 		out += fmt.Sprintf("host %+v problem %q usage %+v\n", h.Host, h.Problem, h.Usage)
 		if h.Report != nil {

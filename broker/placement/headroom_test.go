@@ -61,9 +61,7 @@ func TestHeadroomFollowsTheRules(t *testing.T) {
 		if !s.mayEvict() || mode == placement.Off || free >= s.policy.Eviction.Headroom {
 			victims = nil
 		}
-		v := s.view
-		v.Snapshot, v.Claims = sessions.NewSnapshot(s.hosts), placement.NewClaims(s.claims...)
-		d := placement.Headroom(v, s.policy)
+		d := placement.Headroom(s.whole(), s.policy)
 		if d.Kind != placement.KeepFree || d.Reason == "" || d.NeedsProof || d.Own != nil {
 			t.Fatalf("%+v\n%s", d, s)
 		}

@@ -305,7 +305,7 @@ func (s situation) closed() bool {
 func (s situation) victims() (all []victim) {
 	for i := range s.hosts {
 		h := &s.hosts[i]
-		if h.Host.Farm != s.view.Farm || !s.usable(h) || !countsDisconnected(h) || h.Report.NoEvict != "" || s.view.CannotEvict[h.Host.Name] != "" || s.used(h) > limitOf(h) {
+		if h.Host.Farm != s.view.Farm || !s.usable(h) || !countsDisconnected(h) || h.Report.NoEvict != "" || s.cannot[h.Host.Name] != "" || s.used(h) > limitOf(h) {
 			continue
 		}
 		if s.policy.Eviction.Proof == placement.Credentials && s.view.Unproven != "" && s.view.Unproven != h.Host.Name {

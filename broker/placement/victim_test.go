@@ -268,8 +268,8 @@ func TestWhichHostGivesUp(t *testing.T) {
 		{name: "cannot be reached", h: base, view: func(v *placement.View) { v.Unreachable = map[string]string{"a": "timeout"} }, want: "cannot be reached: timeout"},
 		{name: "its limit is not known", h: with(base, func(h *sessions.HostState) { h.Report.Limit = 0 }), want: "limit is not known"},
 		{name: "its reading is not good enough", h: with(base, func(h *sessions.HostState) { h.Report.NoEvict = "text listings only" }), want: "text listings only"},
-		{name: "nothing can log anybody off there", h: base, view: func(v *placement.View) { v.CannotEvict = map[string]string{"a": "no driver", "b": "x"} }, want: "no driver"},
-		{name: "nothing can log anybody off elsewhere", h: base, view: func(v *placement.View) { v.CannotEvict = map[string]string{"b": "no driver"} }},
+		{name: "nothing can log anybody off there", h: base, view: cannotEvict(map[string]string{"a": "no driver", "b": "x"}), want: "no driver"},
+		{name: "nothing can log anybody off elsewhere", h: base, view: cannotEvict(map[string]string{"b": "no driver"})},
 		{name: "disconnected sessions hold no slot", h: with(host("a", 1, disc(1, "old", 9*hour), active(2, "x")), func(h *sessions.HostState) { h.Host.CountDisconnected = sessions.No }), want: "hold no slot there"},
 		{name: "over its limit", h: host("a", 1, disc(1, "old", 9*hour), active(2, "x")), want: "over its limit"},
 		{name: "over its limit by a promise", h: base, view: claims(placement.Claim{Host: "a"}), want: "over its limit"},
@@ -298,6 +298,10 @@ func TestWhichHostGivesUp(t *testing.T) {
 			}
 		})
 	}
+}
+
+func cannotEvict(why map[string]string) func(*placement.View) {
+	return func(v *placement.View) { v.CannotEvict = func(host string) string { return why[host] } }
 }
 
 // A slot that a logoff is about to free belongs to whom it is freed for: the

@@ -68,12 +68,7 @@ func WriteHosts(w io.Writer, hosts admin.Hosts) error {
 	if _, err := io.WriteString(w, "\n"); err != nil {
 		return err
 	}
-	var q table
-	q.row("WAITING", "FROM", "FARM", "SINCE", "WHY")
-	for _, x := range hosts.Waiting {
-		q.row(caller(x.Identity), address(x.Identity.Client), admin.Clean(x.Farm, maxWord), admin.Age(hosts.Now.Sub(x.Since)), admin.Clean(x.Reason, maxSentence))
-	}
-	return q.write(w)
+	return WriteWaiting(w, admin.WaitingList{Now: hosts.Now, Waiting: hosts.Waiting})
 }
 
 func hostState(h *admin.Host) string {

@@ -1,4 +1,4 @@
-package site
+package site_test
 
 import (
 	"context"
@@ -19,12 +19,13 @@ import (
 	"github.com/rdpbroker/rdpbroker/broker/admin/api"
 	"github.com/rdpbroker/rdpbroker/broker/admin/auth"
 	"github.com/rdpbroker/rdpbroker/broker/admin/client"
+	"github.com/rdpbroker/rdpbroker/broker/admin/site"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func local() http.Handler {
-	return Local(api.Config{State: admintest.NewState()}, admintest.Scraped, auth.New(auth.Config{}))
+	return site.Local(api.Config{State: admintest.NewState()}, admintest.Scraped, auth.New(auth.Config{}))
 }
 
 // folder is a temporary folder with a name short enough for sockets.
@@ -47,7 +48,7 @@ func serve(t *testing.T, ln net.Listener, h http.Handler) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, ln, h, Options{}) }()
+	go func() { done <- site.Serve(ctx, ln, h, site.Options{}) }()
 	return func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -61,7 +62,7 @@ func TestSocketIsForOwnerAndGroup(t *testing.T) {
 		t.Skip("mode bits mean nothing there")
 	}
 	path := filepath.Join(folder(t), "run", "admin.sock")
-	ln, err := ListenUnix(path)
+	ln, err := site.ListenUnix(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +95,7 @@ func TestSocketLeftBehindIsReplaced(t *testing.T) {
 	if err := old.Close(); err != nil {
 		t.Fatal(err)
 	}
-	ln, err := ListenUnix(path)
+	ln, err := site.ListenUnix(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,13 +108,13 @@ func TestSocketLeftBehindIsReplaced(t *testing.T) {
 
 func TestSocketInUseStays(t *testing.T) {
 	path := filepath.Join(folder(t), "admin.sock")
-	first, err := ListenUnix(path)
+	first, err := site.ListenUnix(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	stop := serve(t, first, local())
 	defer stop()
-	if _, err := ListenUnix(path); err == nil || !strings.Contains(err.Error(), "already") {
+	if _, err := site.ListenUnix(path); err == nil || !strings.Contains(err.Error(), "already") {
 		t.Errorf("a second broker on the socket: %v", err)
 	}
 	if _, err := client.NewClient(path).Hosts(t.Context()); err != nil {
@@ -126,13 +127,13 @@ func TestFileInTheWayStays(t *testing.T) {
 	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ListenUnix(path); err == nil || !strings.Contains(err.Error(), "no socket") {
+	if _, err := site.ListenUnix(path); err == nil || !strings.Contains(err.Error(), "no socket") {
 		t.Errorf("listening on a file: %v", err)
 	}
 	if b, err := os.ReadFile(path); err != nil || string(b) != "precious" {
 		t.Errorf("the file holds %q, %v", b, err)
 	}
-	if _, err := ListenUnix(filepath.Join(path, "a", "admin.sock")); err == nil {
+	if _, err := site.ListenUnix(filepath.Join(path, "a", "admin.sock")); err == nil {
 		t.Error("a socket below a file")
 	}
 }
@@ -142,14 +143,14 @@ func TestClosingLeavesAnothersSocketAlone(t *testing.T) {
 		t.Skip("a socket in use cannot be replaced there")
 	}
 	path := filepath.Join(folder(t), "admin.sock")
-	ln, err := ListenUnix(path)
+	ln, err := site.ListenUnix(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	next, err := ListenUnix(path)
+	next, err := site.ListenUnix(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +168,7 @@ func TestServeEndsWhileSomebodyIsSilent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stop := serve(t, ln, Public(admintest.NewState(), admintest.Scraped))
+	stop := serve(t, ln, site.Public(admintest.NewState(), admintest.Scraped))
 	silent, err := net.Dial("tcp", ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -197,7 +198,7 @@ func TestServeReportsAListenerThatFails(t *testing.T) {
 	if err := ln.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := Serve(t.Context(), ln, Public(admintest.NewState(), admintest.Scraped), Options{}); err == nil {
+	if err := site.Serve(t.Context(), ln, site.Public(admintest.NewState(), admintest.Scraped), site.Options{}); err == nil {
 		t.Error("no error")
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/rdpbroker/rdpbroker/broker/admin"
 	"github.com/rdpbroker/rdpbroker/broker/admin/api"
 	"github.com/rdpbroker/rdpbroker/broker/admin/auth"
+	"github.com/rdpbroker/rdpbroker/broker/admin/page"
 )
 
 // Public answers what any monitoring may ask: /metrics, /healthz and /readyz.
@@ -20,4 +21,15 @@ func Public(s admin.State, metrics http.Handler) http.Handler {
 // makes the links that the API hands out.
 func Local(c api.Config, metrics http.Handler, guard *auth.Guard) http.Handler {
 	return guard.Handler(append(api.Routes(c), api.Health(c.State, metrics, auth.Anybody)...), true)
+}
+
+// Remote answers the page and the API on TCP, to those whom guard knows.
+func Remote(c api.Config, p *page.Page, metrics http.Handler, guard *auth.Guard) http.Handler {
+	return guard.Handler(RemoteRoutes(c, p, metrics), false)
+}
+
+// RemoteRoutes are all that Remote answers.
+func RemoteRoutes(c api.Config, p *page.Page, metrics http.Handler) []auth.Route {
+	routes := append(api.Routes(c), p.Routes()...)
+	return append(routes, api.Health(c.State, metrics, auth.Viewer)...)
 }
