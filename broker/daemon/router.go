@@ -67,9 +67,10 @@ func (r router) route(farm string, req rdpproxy.Request, id sessions.Identity, a
 	r.d.metrics.Admitted(farm, time.Since(began)-a.Waited)
 	end := r.d.connections.add(farm, req, id, a)
 	rt := rdpproxy.Route{
-		Host: a.Host.Name,
-		Addr: a.Host.Addr,
-		Why:  a.Decision.Kind.String(),
+		Host:  a.Host.Name,
+		Addr:  a.Host.Addr,
+		Why:   a.Decision.Kind.String(),
+		Dials: r.d.dialsTo(a.Host.Name),
 		Done: func(o rdpproxy.Outcome) {
 			end()
 			if errors.Is(o.DialError, rdpproxy.ErrDialQueue) {
@@ -82,6 +83,18 @@ func (r router) route(farm string, req rdpproxy.Request, id sessions.Identity, a
 		rt.Accepted = a.Accepted
 	}
 	return rt
+}
+
+// dialsToWindows is how many connections may be under way to one Windows host. Its
+// backlog is long; what is bounded is the number of logons that it begins at once.
+const dialsToWindows = 16
+
+// dialsTo is how many connections may be under way to a host of its kind; 0: few.
+func (d *Daemon) dialsTo(host string) int {
+	if (*d.evictors.Load())[host].from.XRDP != nil {
+		return 0
+	}
+	return dialsToWindows
 }
 
 // admit asks the broker, for the second time if unproven names a host that asks
