@@ -41,6 +41,8 @@ type Options struct {
 	ReadConfig func() (*config.Config, error)
 	// OnRecord, if set, is told of every event too. It must not block.
 	OnRecord func(audit.Record)
+	// Portable is rdpproxy.Config.Portable.
+	Portable bool
 }
 
 // recentRecords is how many events are kept in memory, and maxReaders how many may
@@ -150,7 +152,9 @@ func New(cfg *config.Config, o Options) (*Daemon, error) {
 		return nil, errors.Join(err, d.close())
 	}
 	d.inventory = inventory.New(entries(cfg, d.drivers), d.observe, d.log)
-	d.proxy = rdpproxy.New(proxyConfig(cfg), router{d}, d.observer(), d.log)
+	proxied := proxyConfig(cfg)
+	proxied.Portable = o.Portable
+	d.proxy = rdpproxy.New(proxied, router{d}, d.observer(), d.log)
 	d.prepareMetrics(cfg)
 	d.metrics.Reloaded(true, time.Now())
 	return d, nil

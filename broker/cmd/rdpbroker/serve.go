@@ -72,6 +72,7 @@ func serveOn(cfg *config.Config, file string, log *zap.Logger, stop, kill contex
 	defer signal.Stop(reload)
 	d, err := daemon.New(cfg, daemon.Options{
 		Log: log, Version: version, ReadConfig: func() (*config.Config, error) { return config.Load(file) },
+		Portable: os.Getenv("RDPBROKER_RELAY") == "portable",
 	})
 	if err != nil {
 		return err
