@@ -28,7 +28,7 @@ func (b *Broker) HandOver() []CarriedLogon {
 	defer b.mu.Unlock()
 	var out []CarriedLogon
 	for _, f := range b.farms {
-		for _, l := range f.inOrder() {
+		for _, l := range f.logons {
 			if !isClosed(l.ready) || l.failed != nil {
 				continue
 			}
@@ -51,10 +51,10 @@ func (b *Broker) TakeOver(logons []CarriedLogon) error {
 		if !now.Before(c.Reservation.ExpiresAt) && c.Reservation.Seen == nil {
 			continue
 		}
-		_, version, err := b.deps.Ledger.List(context.Background(), c.Reservation.Farm, now)
+		known, err := b.deps.Ledger.Changes(context.Background(), c.Reservation.Farm, 0, now)
 		if err == nil {
 			var r ledger.Reservation
-			if r, err = b.deps.Ledger.Reserve(context.Background(), c.Reservation, version); err == nil {
+			if r, err = b.deps.Ledger.Reserve(context.Background(), c.Reservation, known.Version); err == nil {
 				b.resume(c, r, now)
 				continue
 			}
@@ -68,7 +68,7 @@ func (b *Broker) TakeOver(logons []CarriedLogon) error {
 func (b *Broker) resume(c CarriedLogon, r ledger.Reservation, now time.Time) {
 	l := &logon{res: r, host: c.Host, id: c.Identity, ready: make(chan struct{}), proven: c.Proven, mixed: c.Mixed, served: c.Served}
 	close(l.ready)
-	b.farm(r.Farm).logons[r.Key] = l
+	b.farm(r.Farm).add(l)
 	if b.resumed == nil {
 		b.resumed = map[uint64]*logon{}
 	}

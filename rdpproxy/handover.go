@@ -23,7 +23,7 @@ type Carried struct {
 	Said string
 	// HostName, Why and Resume are those of its Route.
 	HostName, Why string
-	Resume        []byte
+	Resume        uint64
 	Accepted      time.Time
 	// MovedToHost and MovedToClient are the bytes that were relayed before.
 	MovedToHost, MovedToClient int64
@@ -68,10 +68,10 @@ func (p *Proxy) HandOver(ctx context.Context) (carried []Carried, lost int) {
 	}
 }
 
-// leaver is a server that can give its connection up.
-type leaver interface {
-	// leave gives the connection up, if it can, and says so once.
-	leave(result chan<- *Carried)
+// giver is a server that can give its connection up.
+type giver interface {
+	// giveUp gives the connection up and sends it, or nil if it cannot be given up now.
+	giveUp(result chan<- *Carried)
 }
 
 // leaveAll takes every connection that can go from whoever serves it.
@@ -80,8 +80,8 @@ func (p *Proxy) leaveAll() []Carried {
 	asked := 0
 	results := make(chan *Carried, len(p.conns))
 	for c := range p.conns {
-		if by, ok := c.by.(leaver); ok && c.relaying {
-			by.leave(results)
+		if by, ok := c.by.(giver); ok && c.relaying {
+			by.giveUp(results)
 			asked++
 		}
 	}

@@ -3,6 +3,7 @@ package rdpproxy
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -10,8 +11,8 @@ import (
 	"github.com/rdpbroker/rdpbroker/rdpproxy/loop"
 )
 
-// leave implements leaver.
-func (q *quick) leave(result chan<- *Carried) {
+// giveUp implements giver.
+func (q *quick) giveUp(result chan<- *Carried) {
 	q.l.Post(func(*loop.Loop) {
 		if q.step != relaying {
 			result <- nil
@@ -23,6 +24,7 @@ func (q *quick) leave(result chan<- *Carried) {
 			return
 		}
 		q.step = finished
+		q.Answered(q.l)
 		if q.cancel != nil {
 			q.cancel(nil)
 		}
@@ -61,7 +63,7 @@ func (p *Proxy) Adopt(c Carried, rt Route) error {
 	}, l: lo.Lightest(), fd: clientFD, loops: lo, step: relaying}
 	q.place.owner = q.conn
 	p.limits.adopt(&q.place, c.ClientAddr.Addr())
-	if !p.add(q.conn, q) || !q.began(rt, q) {
+	if !p.add(q.conn, q) || !q.began(rt, peer(hostFD), q) {
 		q.conn.leave()
 		_, _ = unix.Close(int(clientFD)), unix.Close(int(hostFD))
 		return errStopping
@@ -76,6 +78,15 @@ func (p *Proxy) Adopt(c Carried, rt Route) error {
 	})
 	c.Close()
 	return nil
+}
+
+// peer is the address at the other end of a socket, invalid if that is gone.
+func peer(fd int32) netip.AddrPort {
+	sa, err := unix.Getpeername(int(fd))
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return sockaddr(sa)
 }
 
 // dupFile is another descriptor of f, one that does not block.

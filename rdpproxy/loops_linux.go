@@ -176,6 +176,9 @@ func (lo *loops) carry(t *task, host net.Conn, release func(), toHost []byte, al
 	}
 	opts := lo.options(t.cfg)
 	begin := func(l *loop.Loop) {
+		if t.cfg.AnswerWait <= 0 {
+			q.Answered(l)
+		}
 		l.Relay(&q.pair, loop.Socket{FD: clientFD}, loop.Socket{FD: hostFD}, opts, q)
 		if cause := context.Cause(t.ctx); cause != nil { // cut while it was the task's
 			q.pair.Cut(cause)

@@ -58,7 +58,7 @@ type Route struct {
 	Why   string // a word or a sentence for the log line
 	// Resume is what the Router wants to know of this Route when the connection goes on
 	// in another process; see Proxy.HandOver. The proxy does not look at it.
-	Resume []byte
+	Resume uint64
 	// Accepted, if not nil, is called once the host has accepted the client's
 	// credentials and the client goes on, and before the host has seen that: what
 	// the client sends waits until it returns. It is called at most once, never

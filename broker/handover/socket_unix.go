@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"syscall"
 	"time"
 )
 
@@ -111,4 +113,32 @@ func Confirm(c *net.UnixConn) error {
 		return fmt.Errorf("confirming: %w", err)
 	}
 	return nil
+}
+
+// TakeFrom asks the process that listens at path for everything it has, and returns
+// when that process has ended: its files, its locks, its addresses are free then. ok
+// is false if nobody listens there.
+func TakeFrom(path string) (b Bundle, ok bool, err error) {
+	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return b, false, nil
+	}
+	if err != nil {
+		return b, false, fmt.Errorf("taking over: %w", err)
+	}
+	defer c.Close()
+	if b, err = Receive(c); err != nil {
+		return b, false, err
+	}
+	if err := Confirm(c); err != nil {
+		b.Close()
+		return b, false, err
+	}
+	// The other end closes with its process.
+	_ = c.SetDeadline(time.Now().Add(patience))
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+		b.Close()
+		return b, false, fmt.Errorf("taking over: the old process does not end: %w", err)
+	}
+	return b, true, nil
 }

@@ -28,7 +28,7 @@ func (c *call) cancelled() bool { return c.ctx.Err() != nil }
 
 // honest: the caller is who the broker takes them for, or is taken for nobody.
 func honest(u *user, id sessions.Identity) bool {
-	a, taken := id.Likely()
+	a, taken := id.Account()
 	return !taken || a.Matches(u.account)
 }
 
@@ -63,7 +63,7 @@ func (o *office) holds(p *promise, now time.Time) bool {
 	case p.conns == 0 && !p.closed.IsZero() && now.After(p.closed.Add(linger+beat+o.setup.lag)):
 		return false
 	}
-	if a, taken := p.who.Likely(); taken {
+	if a, taken := p.who.Account(); taken {
 		for _, s := range p.host.truth {
 			if s.account.Matches(a) && (s.active || p.host.counts) && s.leaving == "" && now.After(s.since.Add(o.setup.lag)) {
 				return false // the session itself holds it
@@ -289,7 +289,7 @@ func (o *office) isPromised(id sessions.Identity) bool {
 // hasOwn reports whether id has a session somewhere, or had when it was read last;
 // of a guess it is that account's.
 func (o *office) hasOwn(id sessions.Identity) bool {
-	me, taken := id.Likely()
+	me, taken := id.Account()
 	return taken && slices.ContainsFunc(o.hosts, func(h *host) bool {
 		_, s := h.of(me)
 		r := o.observed.Host(h.name).Report
