@@ -128,7 +128,10 @@ func TestSystemdRestart(t *testing.T) {
 		t.Errorf("the broker was process %s and is %s", first, second)
 	}
 	t.Logf("300 connections went on over a restart, which took %v", took.Round(time.Millisecond))
-	said := m.r.waitPrinted(s.ctx, `taken over from the process before","connections":(\d+),"lost":(\d+)`)
+	said := regexp.MustCompile(`taken over from the process before","connections":(\d+),"lost":(\d+)`).FindStringSubmatch(m.must("cat", "/run/broker.log"))
+	if said == nil {
+		t.Fatalf("the new process does not say that it has taken over:\n%s", m.must("cat", "/run/broker.log"))
+	}
 	if said[1] != fmt.Sprint(len(c.rounds)) || said[2] != "0" {
 		t.Errorf("it says: %s", said[0])
 	}

@@ -34,6 +34,8 @@ mkdir etc/systemd/system/rdpbroker.service.d
 cat >etc/systemd/system/rdpbroker.service.d/test.conf <<'END'
 [Unit]
 DefaultDependencies=no
+[Service]
+StandardError=append:/run/broker.log
 END
 
 mount -t proc proc proc
