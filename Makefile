@@ -5,7 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 # A static binary: it runs on any Linux of the last ten years.
 BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 
-.PHONY: help build run test check peers race cross soak-brief package release bench storm soak soak-scale fuzz clean
+.PHONY: help build run test check peers race cross soak-brief take-over package release bench storm soak soak-scale fuzz clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -56,6 +56,10 @@ peers:
 cross: ## the other platforms still build
 	GOOS=linux GOARCH=arm64 $(BUILD) -o /dev/null ./broker/cmd/rdpbroker
 	GOOS=windows GOARCH=amd64 $(BUILD) -o /dev/null ./broker/cmd/rdpbroker
+
+CROWD ?= 5000
+take-over: ## a second program goes on with CROWD connections of the first; every byte is checked
+	CROWD=$(CROWD) $(GO) test -count=1 -timeout 10m -v -run 'TestTakeOver$$' ./broker/e2e
 
 package: ## a release is two equal builds; the .deb is installed, started and removed
 	cd deploy/release && $(GO) vet . && $(GO) test -count=1 -timeout 14m .
