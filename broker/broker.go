@@ -134,6 +134,11 @@ type farm struct {
 	logons map[string]*logon // by reservation key
 	queue  []*waiter         // first come, first served
 	tick   *time.Timer       // looks at the queue again; nil when nobody waits
+	// lookedAt is when the queue was looked at last, lookTook how long that took;
+	// lookSoon: tick is set for an early look.
+	lookedAt time.Time
+	lookTook time.Duration
+	lookSoon bool
 }
 
 type hostMark struct {
