@@ -10,7 +10,7 @@ import (
 )
 
 // Config is what a broker.yaml says, with every default filled in. It is
-// immutable, and equal to another by reflect.DeepEqual if the files say the same.
+// immutable, and equal to another by reflect.DeepEqual if the files are the same.
 type Config struct {
 	// Listeners are in the order of the file, never empty.
 	Listeners []Listener
@@ -26,6 +26,8 @@ type Config struct {
 	// Farms are sorted by name, never empty.
 	Farms    []Farm
 	Identity Identity
+
+	source source // for WhatIf
 
 	// Warnings are what is allowed but risky, in the order of the file.
 	Warnings Problems
@@ -58,6 +60,17 @@ type Admin struct {
 	Socket string
 	// Metrics is host:port for /metrics, /healthz and /readyz, "" for none.
 	Metrics string
+	// Listen is host:port for the page and the API, "" for none: on loopback, or with
+	// CertFile and KeyFile.
+	Listen string
+	// CertFile and KeyFile are the server's certificate and its key, PEM; "" for none.
+	CertFile, KeyFile string
+	// PeopleFile says who may log in, "" for nobody.
+	PeopleFile string
+	// Header is a header in which a proxy says who asks, "" for none; it counts from
+	// HeaderFrom.
+	Header     string
+	HeaderFrom []netip.Prefix
 }
 
 // Log says what is logged, and how.
@@ -145,6 +158,8 @@ type Farm struct {
 	// SoftLimit is how long a logoff may take before the next victim is looked
 	// for, HardLimit when it counts as stuck. SoftLimit <= HardLimit.
 	SoftLimit, HardLimit time.Duration
+	// IdleMessage warns users before they are disconnected; "" for the broker's own.
+	IdleMessage string
 	// Hosts are sorted by name, never empty.
 	Hosts []Host
 }
@@ -252,8 +267,8 @@ type Identity struct {
 	UPNSuffixes map[string]string
 	// TrustedClients are networks whose word on who they are is believed.
 	TrustedClients []netip.Prefix
-	// Clients say who sits at an address.
-	Clients map[netip.Addr]sessions.Account
+	// Clients say who sits at an address or in a network.
+	Clients map[netip.Prefix]sessions.Account
 	// RememberEntries is how many addresses are remembered with their account,
 	// RememberFor for how long. 0 entries: none.
 	RememberEntries int

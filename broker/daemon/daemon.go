@@ -13,10 +13,13 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rdpbroker/rdpbroker/broker"
+	"github.com/rdpbroker/rdpbroker/broker/admin/live"
+	"github.com/rdpbroker/rdpbroker/broker/admin/page"
 	"github.com/rdpbroker/rdpbroker/broker/audit"
 	"github.com/rdpbroker/rdpbroker/broker/config"
 	"github.com/rdpbroker/rdpbroker/broker/identity"
@@ -33,12 +36,19 @@ type Options struct {
 	// Log may be nil: nothing is logged.
 	Log     *zap.Logger
 	Version string
+	// ReadConfig reads the configuration for a reload that an operator orders; nil if
+	// there is no file to read.
+	ReadConfig func() (*config.Config, error)
 	// OnRecord, if set, is told of every event too. It must not block.
 	OnRecord func(audit.Record)
 }
 
-// recentRecords is how many events are kept in memory.
-const recentRecords = 1000
+// recentRecords is how many events are kept in memory, and maxReaders how many may
+// listen to them.
+const (
+	recentRecords = 1000
+	maxReaders    = 300
+)
 
 // Daemon is a broker with everything around it. Make one with New, bind its
 // addresses with Listen, and Run it. Run closes what New and Listen opened.
@@ -55,6 +65,7 @@ type Daemon struct {
 	audit     *audit.Writer // nil: no file
 	webhook   *webhook.Sender
 	recent    *audit.Ring
+	events    *live.Hub                         // of the same, for those who listen
 	evictors  atomic.Pointer[map[string]driven] // drivers, to be read without mu
 
 	started *config.Config // what New was given; of it stays what only a restart changes
@@ -67,9 +78,16 @@ type Daemon struct {
 	looked  chan struct{} // closed when every host has been looked at once
 	looking func()        // closes looked
 
+	startedAt   time.Time
+	connections connections
+
 	clients   []rdpproxy.Listener
 	farmOf    map[string]string // by listener name
 	endpoints []endpoint
+
+	metricsAddr net.Addr   // nil: nowhere
+	page        *page.Page // nil: none; set by Listen, before Run
+	pageLink    func() string
 }
 
 // New makes a daemon of cfg. It opens the audit file, reads the state file, and
@@ -81,9 +99,11 @@ func New(cfg *config.Config, o Options) (*Daemon, error) {
 	d := &Daemon{
 		opts: o, log: o.Log, started: cfg, cfg: cfg,
 		registry: prometheus.NewRegistry(), recent: audit.NewRing(recentRecords),
+		events: live.NewHub(recentRecords, maxReaders), startedAt: time.Now(),
 		farmOf: map[string]string{}, looked: make(chan struct{}),
 	}
 	d.looking = sync.OnceFunc(func() { close(d.looked) })
+	d.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	d.metrics = metrics.New(d.registry)
 	d.metrics.Version(o.Version)
 	d.metrics.Watch(d.metricsState)
@@ -115,13 +135,16 @@ func New(cfg *config.Config, o Options) (*Daemon, error) {
 		})
 	}
 	d.resolver.Store(identity.NewResolver(people, memory(cfg)))
+	d.recall()
 	d.broker = broker.New(farms(cfg), broker.Deps{
-		Ledger:   new(ledger.Memory),
-		Evictor:  d.evictor,
-		Refresh:  func(host string) { d.inventory.Refresh(host) },
-		Record:   d.record,
-		Learn:    d.learn,
-		Remember: d.remember,
+		Ledger:       new(ledger.Memory),
+		Evictor:      d.evictor,
+		Messenger:    d.messenger,
+		Disconnecter: d.disconnecter,
+		Refresh:      func(host string) { d.inventory.Refresh(host) },
+		Record:       d.record,
+		Learn:        d.learn,
+		Remember:     d.remember,
 	})
 	if err := d.restore(); err != nil {
 		return nil, errors.Join(err, d.close())
@@ -152,7 +175,7 @@ func (d *Daemon) Listen() (clients []net.Addr, err error) {
 		}
 	}()
 	for i, l := range d.cfg.Listeners {
-		ln, err := net.Listen("tcp", l.Address)
+		ln, err := listen(l.Address)
 		if err != nil {
 			return nil, fmt.Errorf("listen[%d].address: %w", i, err)
 		}
@@ -169,6 +192,14 @@ func (d *Daemon) Listen() (clients []net.Addr, err error) {
 		return nil, err
 	}
 	return clients, nil
+}
+
+// listen binds an address for RDP clients. Not for Multipath TCP, which no RDP client
+// speaks: the sockets of such a listener cannot be set up once for all connections.
+func listen(address string) (net.Listener, error) {
+	var c net.ListenConfig
+	c.SetMultipathTCP(false)
+	return c.Listen(context.Background(), "tcp", address)
 }
 
 func (d *Daemon) closeListeners() {
@@ -196,6 +227,7 @@ func (d *Daemon) Run(stop, kill context.Context) error {
 		rooms.Go(func() error { return d.audit.Run(inner) })
 	}
 	rooms.Go(func() error { return d.webhook.Run(inner) })
+	rooms.Go(func() error { return d.keepLearned(inner) })
 	d.checkDescriptors()
 	d.log.Info("rdpbroker runs", zap.String("version", d.opts.Version), zap.Int("hosts", len(d.Snapshot().Hosts)))
 
@@ -203,6 +235,9 @@ func (d *Daemon) Run(stop, kill context.Context) error {
 	for _, l := range d.clients {
 		d.log.Info("listening", zap.String("address", l.Name), zap.String("farm", d.farmOf[l.Name]))
 		accepting.Go(func() error { return d.proxy.ServeListener(ctx, l) })
+	}
+	if d.page != nil {
+		rooms.Go(func() error { return d.page.Run(inner) })
 	}
 	for _, e := range d.endpoints {
 		// These answer until the last connection is over.
@@ -248,4 +283,16 @@ func (d *Daemon) evictor(host string) broker.Evictor {
 		return dr.driver
 	}
 	return nil
+}
+
+// messenger is what warns users of host, if its driver can.
+func (d *Daemon) messenger(host string) broker.Messenger {
+	m, _ := (*d.evictors.Load())[host].driver.(broker.Messenger)
+	return m
+}
+
+// disconnecter is what disconnects users of host, if its driver can.
+func (d *Daemon) disconnecter(host string) broker.Disconnecter {
+	x, _ := (*d.evictors.Load())[host].driver.(broker.Disconnecter)
+	return x
 }
