@@ -5,7 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 # A static binary: it runs on any Linux of the last ten years.
 BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 
-.PHONY: help build run test check peers race cross soak-brief take-over package release bench storm soak soak-scale fuzz clean
+.PHONY: help build run test check peers race cross soak-brief take-over package release bench storm soak soak-scale abuse fuzz clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ soak: ## offices that work for days, STEPS of them from SEED (0: any), and nobod
 
 soak-brief: ## the same in 100,000 steps, as `make test` does it
 	$(SOAK) -steps 100000
+
+CONNECTIONS ?= 50000
+abuse: ## CONNECTIONS of strangers, under names and with tokens that are not theirs: nobody is logged off for them
+	$(GO) test -count=1 -timeout 30m -v ./broker/abuse -connections $(CONNECTIONS)
 
 SCALE ?= -scale-hosts 1000 -scale-sessions 50 -scale-changes 50 -scale-for 60s -scale-off 50
 soak-scale: ## what one broker needs to watch a large farm; about two minutes

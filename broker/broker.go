@@ -149,6 +149,11 @@ type farm struct {
 	byClient map[netip.Addr]map[*logon]bool
 	queue    []*waiter   // first come, first served
 	tick     *time.Timer // looks at the queue again; nil when nobody waits
+	// lookedAt is when the queue was looked at last, lookTook how long that took;
+	// lookSoon: tick is set for an early look.
+	lookedAt time.Time
+	lookTook time.Duration
+	lookSoon bool
 	promised
 	looked map[string]seen // by host: what confirm has looked at
 	ahead  ahead
