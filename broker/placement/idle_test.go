@@ -16,17 +16,29 @@ import (
 // not protected, pinned, kept or marked, of all such the one without input for
 // longest, and only on a farm without enough free slots.
 func TestDisconnectIdleFollowsTheRules(t *testing.T) {
-	gone := 0
+	gone, all := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
+		all++
 		s := someSituation(t)
 		s.id = sessions.Identity{Trusted: true}
 		s.view.Unproven, s.view.EvictionsByClient = "", 0
 		e := &s.policy.Eviction
-		e.IdleActive = rapid.SampledFrom([]time.Duration{hour, 0, 20 * time.Minute}).Draw(t, "idle")
+		e.IdleActive = rapid.SampledFrom([]time.Duration{hour, 20 * time.Minute, 20 * time.Minute, 0}).Draw(t, "idle")
 		e.Headroom = rapid.SampledFrom([]int{0, 0, 3}).Draw(t, "headroom")
 		if chance(t, 6, "cannot disconnect") {
 			s.view.CannotDisconnect = map[string]string{"a": "no agent"}
 		}
+		for _, h := range s.hosts { // most are there, and the farm is full
+			if h.Report == nil {
+				continue
+			}
+			for j := range h.Report.Sessions {
+				if x := &h.Report.Sessions[j]; x.State == sessions.StateDisconnected && !chance(t, 4, "away") {
+					x.State, x.LastInputAt = sessions.StateActive, x.DisconnectedAt
+				}
+			}
+		}
+		s.fill()
 		free := 0
 		var idle []victim
 		for i := range s.hosts {
@@ -74,6 +86,6 @@ func TestDisconnectIdleFollowsTheRules(t *testing.T) {
 		}
 	})
 	if gone == 0 {
-		t.Error("nobody was ever disconnected")
+		t.Errorf("nobody was disconnected in %d situations", all)
 	}
 }
