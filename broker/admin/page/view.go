@@ -310,7 +310,7 @@ func viewRecord(r *audit.Record) recordView {
 		said, ok = kinds[r.Decision.Kind]
 	}
 	if !ok {
-		said = [2]string{string(r.Event), "order"}
+		said = [2]string{admin.Clean(string(r.Event), maxWord), "order"}
 	}
 	v.Verb, v.Kind = said[0], said[1]
 	switch {
