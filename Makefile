@@ -5,7 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 # A static binary: it runs on any Linux of the last ten years.
 BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 
-.PHONY: help build run test check peers race cross package release bench soak soak-scale fuzz clean
+.PHONY: help build run test check peers race cross package release bench storm soak soak-scale fuzz clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ bench: build ## beside HAProxy and a direct connection; a quarter of an hour, or
 	@deploy/install-test-peers.sh haproxy
 	$(GO) build -o bin/rdpbench ./broker/cmd/rdpbench
 	bin/rdpbench -json bin/bench.json $(if $(BENCH_QUICK),,-markdown docs/benchmarks.md)
+
+STORM ?= -storm-hosts 100 -storm-logons 5000 -storm-for 60s
+storm: ## a morning: 5,000 logons in a minute onto 100 hosts that are half full of yesterday's sessions
+	$(GO) test -count=1 -timeout 15m -v -run TestStorm ./broker/soak $(STORM)
 
 peers:
 	@deploy/install-test-peers.sh

@@ -41,6 +41,8 @@ type Assignment struct {
 	Decision placement.Decision
 	// NeedsProof: the slot is still taken, and becomes free by Accepted.
 	NeedsProof bool
+	// Waited is how long Admit waited, for a slot or for a logoff.
+	Waited time.Duration
 
 	close    func(dialErr error)
 	accepted func(ctx context.Context) error
@@ -75,6 +77,7 @@ func (b *Broker) Admit(ctx context.Context, farmName string, id sessions.Identit
 func (b *Broker) admit(ctx context.Context, farmName string, w *waiter) (*Assignment, error) {
 	w.since, w.granted = time.Now(), make(chan *logon, 1)
 	var patience chan struct{} // closed when it is at its end; starts when there is something to wait for
+	var waited time.Duration
 	for {
 		l, err := b.joinOrQueue(farmName, w)
 		if err != nil {
@@ -86,18 +89,25 @@ func (b *Broker) admit(ctx context.Context, farmName string, w *waiter) (*Assign
 			defer t.Stop()
 		}
 		if l == nil {
+			began := time.Now()
 			if l, err = b.inQueue(ctx, farmName, w, patience); err != nil {
 				return nil, err
 			}
+			waited += time.Since(began)
 		}
 		if a := b.untilProof(l); a != nil {
+			a.Waited = waited
 			return a, nil
 		}
+		began := time.Now()
 		err = b.roomMade(ctx, l)
+		waited += time.Since(began)
 		if err == nil {
 			b.mu.Lock()
 			defer b.mu.Unlock()
-			return b.assign(l), nil
+			a := b.assign(l)
+			a.Waited = waited
+			return a, nil
 		}
 		if ctx.Err() != nil || errors.Is(err, ErrClosed) {
 			b.leave(l, nil)
@@ -218,6 +228,11 @@ func (b *Broker) untilProof(l *logon) *Assignment {
 	if !l.awaitsProof() {
 		return nil
 	}
+	return b.assignUntilProof(l)
+}
+
+// assignUntilProof is assign for l whose victim waits for proof. The caller holds mu.
+func (b *Broker) assignUntilProof(l *logon) *Assignment {
 	a := b.assign(l)
 	a.NeedsProof = true
 	a.accepted = func(ctx context.Context) error { return b.accepted(ctx, l) }

@@ -297,11 +297,11 @@ func next(errs *[]error) (err error) {
 	return err
 }
 
-func (l *brokenLedger) List(ctx context.Context, farm string, now time.Time) ([]ledger.Reservation, uint64, error) {
+func (l *brokenLedger) Changes(ctx context.Context, farm string, since uint64, now time.Time) (ledger.Changes, error) {
 	if err := next(&l.list); err != nil {
-		return nil, 0, err
+		return ledger.Changes{}, err
 	}
-	return l.Memory.List(ctx, farm, now)
+	return l.Memory.Changes(ctx, farm, since, now)
 }
 
 func (l *brokenLedger) Reserve(ctx context.Context, r ledger.Reservation, version uint64) (ledger.Reservation, error) {
@@ -329,6 +329,7 @@ func TestLedgerTroubles(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, evicting(), newHost("ts1", 1))
+				w.patient = true
 				b := broker.New(w.config(), broker.Deps{Ledger: tc.ledger})
 				w.b.Observe(w.snapshot())
 				b.Observe(w.snapshot())

@@ -27,7 +27,7 @@ type Evictor interface {
 
 // Ledger keeps reservations; see package ledger for the contract.
 type Ledger interface {
-	List(ctx context.Context, farm string, now time.Time) ([]ledger.Reservation, uint64, error)
+	Changes(ctx context.Context, farm string, since uint64, now time.Time) (ledger.Changes, error)
 	Reserve(ctx context.Context, r ledger.Reservation, version uint64) (ledger.Reservation, error)
 	Update(ctx context.Context, r ledger.Reservation) (bool, error)
 	Release(ctx context.Context, r ledger.Reservation) error
@@ -39,6 +39,11 @@ type Deps struct {
 	// Evictor returns what logs sessions off the named host; nil if nothing can. It
 	// must not block and must not call the Broker.
 	Evictor func(host string) Evictor
+	// Messenger and Disconnecter return what warns users of the named host and
+	// disconnects them; nil if nothing can. They must not block and must not call the
+	// Broker.
+	Messenger    func(host string) Messenger
+	Disconnecter func(host string) Disconnecter
 	// Refresh asks for a reading of a host now. It must not block.
 	Refresh func(host string)
 	// Record is told of every event, in order. It must not block and must not call
@@ -71,6 +76,10 @@ type Farm struct {
 	// HardLimit is when a session that was told to log off counts as stuck; 0
 	// means DefaultHardLimit.
 	HardLimit time.Duration
+	// IdleMessage warns a user before they are disconnected for want of input; {idle}
+	// and {time} stand for how long there was none and how long they have. ""
+	// means DefaultIdleMessage.
+	IdleMessage string
 	// PerClient bounds the new sessions that one client address may have slots
 	// reserved for while they have not appeared, so that nobody fills a farm with
 	// names; 0 means DefaultPerClient. Trusted clients are exempt.
@@ -93,6 +102,9 @@ const (
 	hostPause = 5 * time.Second
 	// maxRaces is how often a decision is made anew when another broker was faster.
 	maxRaces = 3
+	// explained is up to how many hosts the audit of one who is served tells of each host
+	// why it was not the one. Of a larger farm it would be a page for each logon.
+	explained = 64
 	// recheck is how often waiting callers are looked at without an event, because
 	// time alone changes decisions (min_disconnected, expiries).
 	recheck = time.Second
@@ -121,7 +133,7 @@ type Broker struct {
 	unreachable map[string]hostMark
 	leaving     map[sessions.Ref]bool
 	untouchable map[sessions.Ref]sessionMark
-	evictions   []evictionStamp
+	evictions   ceilings
 	mode        *placement.Mode // an operator's word on eviction, nil for the configuration's
 	kept        map[sessions.Ref]Kept
 	drains      map[string]bool    // an operator's word on draining, by host
@@ -130,10 +142,16 @@ type Broker struct {
 
 // farm is the state of one farm in this broker.
 type farm struct {
-	name   string
-	logons map[string]*logon // by reservation key
-	queue  []*waiter         // first come, first served
-	tick   *time.Timer       // looks at the queue again; nil when nobody waits
+	name     string
+	logons   map[string]*logon // by reservation key
+	byHost   map[string]map[*logon]bool
+	byClient map[netip.Addr]map[*logon]bool
+	queue    []*waiter   // first come, first served
+	tick     *time.Timer // looks at the queue again; nil when nobody waits
+	promised
+	looked map[string]seen // by host: what confirm has looked at
+	ahead  ahead
+	idle   idling
 }
 
 type hostMark struct {
@@ -148,16 +166,16 @@ type sessionMark struct {
 	until time.Time
 }
 
-type evictionStamp struct {
-	host   string
-	client netip.Addr
-	at     time.Time
-}
-
 // New makes a Broker. It starts nothing.
 func New(cfg Config, deps Deps) *Broker {
 	if deps.Evictor == nil {
 		deps.Evictor = func(string) Evictor { return nil }
+	}
+	if deps.Messenger == nil {
+		deps.Messenger = func(string) Messenger { return nil }
+	}
+	if deps.Disconnecter == nil {
+		deps.Disconnecter = func(string) Disconnecter { return nil }
 	}
 	if deps.Refresh == nil {
 		deps.Refresh = func(string) {}
@@ -184,6 +202,7 @@ func New(cfg Config, deps Deps) *Broker {
 		untouchable: map[sessions.Ref]sessionMark{},
 		kept:        map[sessions.Ref]Kept{},
 		drains:      map[string]bool{},
+		evictions:   newCeilings(),
 	}
 }
 
@@ -228,19 +247,41 @@ func (b *Broker) Observe(s *sessions.Snapshot) {
 	b.confirm(now)
 	b.forgetMarks(now)
 	b.pumpAll(now)
+	for name := range b.config.Farms {
+		b.keepFree(name, now)
+		b.watchIdle(name, now)
+	}
+}
+
+// cannotEvict is why nothing can log a session off host, "" if something can.
+func (b *Broker) cannotEvict(host string) string {
+	if b.deps.Evictor(host) == nil {
+		return noEvictor
+	}
+	return ""
 }
 
 func (b *Broker) farm(name string) *farm {
 	f := b.farms[name]
 	if f == nil {
-		f = &farm{name: name, logons: map[string]*logon{}}
+		f = &farm{
+			name: name, promised: newPromised(), logons: map[string]*logon{}, looked: map[string]seen{},
+			byHost: map[string]map[*logon]bool{}, byClient: map[netip.Addr]map[*logon]bool{},
+		}
 		b.farms[name] = f
 	}
 	return f
 }
 
 func (b *Broker) settings(farm string) Farm {
-	c := b.config.Farms[farm]
+	c := b.config.Farms[farm].withDefaults()
+	if b.mode != nil {
+		c.Policy.Eviction.Mode = *b.mode
+	}
+	return c
+}
+
+func (c Farm) withDefaults() Farm {
 	if c.Reservation == 0 {
 		c.Reservation = DefaultReservation
 	}
@@ -252,9 +293,6 @@ func (b *Broker) settings(farm string) Farm {
 	}
 	if c.PerClient == 0 {
 		c.PerClient = DefaultPerClient
-	}
-	if b.mode != nil {
-		c.Policy.Eviction.Mode = *b.mode
 	}
 	return c
 }

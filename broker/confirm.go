@@ -3,6 +3,7 @@ package broker
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -15,33 +16,40 @@ import (
 // session itself holds the slot. The caller holds mu.
 func (b *Broker) confirm(now time.Time) {
 	for _, f := range b.farms {
-		ls := f.byNumber()
-		var seen []*logon // before this reading
-		for _, l := range ls {
-			if l.res.Seen != nil {
-				seen = append(seen, l)
-			}
+		for _, host := range b.unread(f) {
+			b.confirmOn(f, host, now)
 		}
-		// Whoever is known takes their own session before it can be taken for somebody
-		// else's, and whoever was taken for somebody else the one that shows it.
-		for _, l := range ls {
-			if b.mayConfirm(l) && l.named() {
-				b.confirmed(f, l, b.arrived, now)
-			}
+	}
+}
+
+// confirmOn is confirm for those who were sent to host.
+func (b *Broker) confirmOn(f *farm, host string, now time.Time) {
+	ls := f.byNumber(host)
+	var seen []*logon // before this reading
+	for _, l := range ls {
+		if l.res.Seen != nil {
+			seen = append(seen, l)
 		}
-		for _, l := range ls {
-			if b.mayConfirm(l) && l.guessed() {
-				b.confirmed(f, l, b.strayed, now)
-			}
+	}
+	// Whoever is known takes their own session before it can be taken for somebody
+	// else's, and whoever was taken for somebody else the one that shows it.
+	for _, l := range ls {
+		if b.mayConfirm(l) && l.named() {
+			b.confirmed(f, l, b.arrived, now)
 		}
-		for _, l := range ls {
-			if b.mayConfirm(l) && !l.named() {
-				b.confirmed(f, l, b.arrived, now)
-			}
+	}
+	for _, l := range ls {
+		if b.mayConfirm(l) && l.guessed() {
+			b.confirmed(f, l, b.strayed, now)
 		}
-		for _, l := range seen {
-			b.promiseAnew(l)
+	}
+	for _, l := range ls {
+		if b.mayConfirm(l) && !l.named() {
+			b.confirmed(f, l, b.arrived, now)
 		}
+	}
+	for _, l := range seen {
+		b.promiseAnew(l)
 	}
 }
 
@@ -119,19 +127,16 @@ func (b *Broker) promiseAnew(l *logon) {
 // notNew keeps a session that has turned out to be one caller's from being taken
 // for another's, then or once the first one's reservation is gone.
 func (f *farm) notNew(ref sessions.Ref) {
-	for _, l := range f.logons {
-		if l.host.Name == ref.Host && l.res.Seen == nil {
+	for l := range f.byHost[ref.Host] {
+		if l.res.Seen == nil {
 			l.res.Baseline = append(l.res.Baseline, ref)
 		}
 	}
 }
 
-// byNumber are f's logons in the order in which they were made.
-func (f *farm) byNumber() []*logon {
-	ls := make([]*logon, 0, len(f.logons))
-	for _, l := range f.logons {
-		ls = append(ls, l)
-	}
+// byNumber are f's logons on host in the order in which they were made.
+func (f *farm) byNumber(host string) []*logon {
+	ls := slices.Collect(maps.Keys(f.byHost[host]))
 	slices.SortFunc(ls, func(a, b *logon) int { return cmp.Compare(a.res.ID, b.res.ID) })
 	return ls
 }
@@ -161,16 +166,18 @@ func (b *Broker) arrived(l *logon) (s sessions.Session, ok, sure bool) {
 	}
 	named := !l.res.Account.IsZero()
 	found := 0
-	for _, x := range h.Report.Sessions {
-		ref := sessions.RefOf(l.host.Name, x)
-		switch {
-		case !x.HasUser(), slices.Contains(l.res.Baseline, ref):
+	for i := range h.Report.Sessions {
+		x := &h.Report.Sessions[i]
+		switch { // the dearest question last
+		case !x.HasUser():
 			continue
 		case named && !l.res.Account.Matches(x.Account), len(l.id.Accounts) > 1 && !l.id.CouldBe(x.Account):
 			continue
+		case slices.Contains(l.res.Baseline, sessions.RefOf(l.host.Name, *x)):
+			continue
 		}
 		if found++; found == 1 {
-			s = x
+			s = *x
 		}
 	}
 	return s, found > 0, named || found == 1 && !l.mixed

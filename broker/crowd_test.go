@@ -231,7 +231,7 @@ func TestTwoBrokersOneLedger(t *testing.T) {
 	}
 }
 
-// racing is one broker's view of a shared ledger: its first List waits until the
+// racing is one broker's view of a shared ledger: its first question waits until the
 // other broker has read too, and every conflict is told of.
 type racing struct {
 	*ledger.Memory
@@ -240,13 +240,13 @@ type racing struct {
 	lost func()
 }
 
-func (r *racing) List(ctx context.Context, farm string, now time.Time) ([]ledger.Reservation, uint64, error) {
-	rs, version, err := r.Memory.List(ctx, farm, now)
+func (r *racing) Changes(ctx context.Context, farm string, since uint64, now time.Time) (ledger.Changes, error) {
+	c, err := r.Memory.Changes(ctx, farm, since, now)
 	r.once.Do(func() {
 		r.meet.Done()
 		r.meet.Wait()
 	})
-	return rs, version, err
+	return c, err
 }
 
 func (r *racing) Reserve(ctx context.Context, res ledger.Reservation, version uint64) (ledger.Reservation, error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/rdpbroker/rdpbroker/broker/audit"
@@ -15,6 +14,9 @@ import (
 // refusedPause is for how long a session that could not be logged off is left
 // alone: whoever waits would otherwise ask its host again after every reading.
 const refusedPause = 15 * time.Second
+
+// stuckWhy is why a session that did not go in time is left alone.
+const stuckWhy = "stuck: it was told to log off and stays"
 
 const noEvictor = "nothing is configured that could log sessions off this host"
 
@@ -38,25 +40,36 @@ type eviction struct {
 func (b *Broker) startEviction(l *logon, v placement.Victim, settings Farm, now time.Time) {
 	b.start(&eviction{
 		victim: v, host: l.host,
-		record: audit.Record{Farm: l.res.Farm, Reservation: l.res.ID, Identity: l.id, Decision: l.res.Decision},
-		stamp:  &evictionStamp{host: v.Host, client: l.id.Client, at: now},
+		record: audit.Record{Farm: l.res.Farm, Reservation: l.res.ID, Identity: l.id, Decision: l.res.Decision, Evidence: l.evidence()},
+		stamp:  &evictionStamp{farm: l.res.Farm, host: v.Host, client: l.id.Client, at: now},
 		late:   func(err error) { b.fail(l, err) },
 		settled: func(err error) {
 			if err != nil {
 				b.fail(l, err)
 			} else if l.failed == nil && !isClosed(l.ready) {
-				close(l.ready)
+				b.open(l)
 				b.lingerAnew(l, time.Now())
 			}
 		},
 	}, settings, now)
 }
 
+// evidence is why somebody may be logged off for l. The caller holds mu.
+func (l *logon) evidence() audit.Evidence {
+	switch {
+	case l.proven:
+		return audit.Credentials
+	case l.id.Trusted:
+		return audit.TrustedClient
+	}
+	return audit.KnownUser
+}
+
 // start sets e off. The caller holds mu.
 func (b *Broker) start(e *eviction, settings Farm, now time.Time) {
 	b.leaving[e.victim.Ref()] = true
 	if e.stamp != nil {
-		b.evictions = append(b.evictions, *e.stamp)
+		b.evictions.add(*e.stamp)
 	}
 	b.recordEviction(audit.Evicting, e, now, 0, nil)
 
@@ -124,7 +137,7 @@ func (b *Broker) evictionEnded(e *eviction, began time.Time, err error) {
 		b.untouchable[ref] = sessionMark{why: "its host refused: " + refused.Why, until: now.Add(refusedPause)}
 		b.recordEviction(audit.EvictionRefused, e, now, took, err)
 	case errors.As(err, &stuck):
-		b.untouchable[ref] = sessionMark{why: "stuck: it was told to log off and stays"}
+		b.untouchable[ref] = sessionMark{why: stuckWhy}
 		b.recordEviction(audit.EvictionStuck, e, now, took, err)
 	default:
 		// It may or may not have been told to go: it counts as there, and is not
@@ -146,6 +159,13 @@ func (b *Broker) fail(l *logon, err error) {
 	l.failed = err
 	b.drop(l)
 	close(l.ready)
+}
+
+// open says that l's slot is free; a reading that has been looked at may show more
+// from now on. The caller holds mu.
+func (b *Broker) open(l *logon) {
+	close(l.ready)
+	delete(b.farm(l.res.Farm).looked, l.host.Name)
 }
 
 func isClosed(c <-chan struct{}) bool {
@@ -171,25 +191,7 @@ func (b *Broker) forgetEviction(e *eviction) {
 	if e.stamp == nil {
 		return
 	}
-	if i := slices.Index(b.evictions, *e.stamp); i >= 0 {
-		b.evictions = slices.Delete(b.evictions, i, i+1)
-	}
-}
-
-// countEvictions fills the ceilings' counts of v for the caller id.
-func (b *Broker) countEvictions(v *placement.View, id sessions.Identity, now time.Time) {
-	recent := b.evictions[:0]
-	for _, e := range b.evictions {
-		if now.Sub(e.at) >= ceilingWindow {
-			continue
-		}
-		recent = append(recent, e)
-		v.EvictionsByHost[e.host]++
-		if e.client == id.Client {
-			v.EvictionsByClient++
-		}
-	}
-	b.evictions = recent
+	b.evictions.forget(*e.stamp)
 }
 
 // forgetMarks drops what was remembered of sessions once a reading made later

@@ -94,7 +94,7 @@ func (b *Broker) prove(l *logon, now time.Time) {
 		return
 	}
 	if d.Victim == nil { // a slot has become free meanwhile
-		close(l.ready)
+		b.open(l)
 		return
 	}
 	b.startEviction(l, *d.Victim, settings, now)

@@ -290,5 +290,12 @@ func TestUnprovenBesideProof(t *testing.T) {
 		if w.count(audit.Evicted) != 2 {
 			t.Errorf("events %q", w.events())
 		}
+		// Each of the two says on what evidence.
+		for _, r := range w.records {
+			want := map[uint64]audit.Evidence{alice.a.Reservation: audit.Credentials, a.Reservation: audit.KnownUser}[r.Reservation]
+			if r.Event == audit.Evicted && r.Evidence != want {
+				t.Errorf("reservation %d is on evidence %q, not %q", r.Reservation, r.Evidence, want)
+			}
+		}
 	})
 }

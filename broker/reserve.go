@@ -89,6 +89,7 @@ func (b *Broker) reserve(f *farm, w *waiter, brief bool, now time.Time) *logon {
 			return nil
 		}
 		view.Unproven, view.Brief = w.unproven, brief
+		view.Few = b.snapshot.FarmSize(f.name) > explained
 		settings := b.settings(f.name)
 		w.last = placement.Decide(view, w.id, settings.Policy)
 		if w.last.Host == "" {
@@ -125,7 +126,7 @@ func (b *Broker) promise(f *farm, w *waiter, key string, version uint64, setting
 	slim.Candidates = nil
 	r := ledger.Reservation{
 		Farm: f.name, Key: key, Host: w.last.Host, Client: w.id.Client, Decision: slim,
-		Baseline: refs(host), MadeAt: now, ExpiresAt: now.Add(settings.Reservation),
+		Baseline: b.there(host.Host.Name), MadeAt: now, ExpiresAt: now.Add(settings.Reservation),
 	}
 	if slim.Victim != nil && !slim.NeedsProof {
 		r.ExpiresAt = r.ExpiresAt.Add(settings.SoftLimit) // the slot cannot be used before the victim is gone
@@ -136,12 +137,12 @@ func (b *Broker) promise(f *farm, w *waiter, key string, version uint64, setting
 		return nil, err
 	}
 	l := &logon{res: r, host: host.Host, id: w.id, ready: make(chan struct{})}
-	for _, o := range f.logons {
-		if o.host.Name == l.host.Name && o.res.Account.IsZero() && r.Account.IsZero() && o.res.Seen == nil {
+	for o := range f.byHost[l.host.Name] {
+		if o.res.Account.IsZero() && r.Account.IsZero() && o.res.Seen == nil {
 			o.mixed, l.mixed = true, true
 		}
 	}
-	f.logons[key] = l
+	f.add(l)
 	b.record(audit.Record{
 		Time: now, Event: audit.Decided, Farm: f.name, Reservation: r.ID,
 		Identity: w.id, Decision: w.last, Took: now.Sub(w.since),
@@ -173,8 +174,8 @@ func (b *Broker) tooMany(f *farm, id sessions.Identity, settings Farm) string {
 		return ""
 	}
 	n := 0
-	for _, l := range f.logons {
-		if l.res.Client == id.Client && l.res.Seen == nil && l.res.Decision.Own == nil {
+	for l := range f.byClient[id.Client] {
+		if l.res.Seen == nil && l.res.Decision.Own == nil {
 			n++
 		}
 	}
@@ -184,52 +185,24 @@ func (b *Broker) tooMany(f *farm, id sessions.Identity, settings Farm) string {
 	return fmt.Sprintf("%d slots are reserved for this client address already and nobody has logged on", n)
 }
 
-// view gathers what a decision for the caller with key may look at.
+// view gathers what a decision for the caller with key may look at. It is good as
+// long as mu is held.
 func (b *Broker) view(f *farm, id sessions.Identity, key string, now time.Time) (placement.View, uint64, error) {
-	claims := &placement.Claims{}
-	for _, l := range f.logons {
-		switch {
-		case now.Before(l.res.ExpiresAt):
-		case l.res.Key != key && b.mayHaveArrived(l, now):
-			claims.Add(l.res.Claim())
-			b.deps.Refresh(l.host.Name)
-		default:
-			b.drop(l)
-		}
-	}
-	rs, version, err := b.deps.Ledger.List(context.Background(), f.name, now)
+	claims, version, err := b.claimed(f, key, now)
 	if err != nil {
-		return placement.View{}, 0, fmt.Errorf("reading the reservations: %w", err)
+		return placement.View{}, 0, err
 	}
+	b.evictions.expire(now)
 	v := placement.View{
 		Snapshot: b.snapshot, Farm: f.name, Now: now, Leaving: b.leaving, Claims: claims,
-		Unreachable: map[string]string{}, Untouchable: map[sessions.Ref]string{},
-		CannotEvict: map[string]string{}, EvictionsByHost: map[string]int{},
+		Unreachable: map[string]string{}, Untouchable: b.sparedNow(now), CannotEvict: b.cannotEvict,
 	}
-	for _, r := range rs {
-		if r.Key != key {
-			claims.Add(r.Claim())
-		}
-	}
+	b.evictions.fill(&v, id)
 	for name := range b.unreachable {
 		if why := b.hostDown(name, now); why != "" {
 			v.Unreachable[name] = why
 		}
 	}
-	for ref, k := range b.kept {
-		if now.Before(k.Until) {
-			v.Untouchable[ref] = k.why()
-		}
-	}
-	for ref, m := range b.untouchable {
-		v.Untouchable[ref] = m.why
-	}
-	for i := range b.snapshot.Hosts {
-		if h := &b.snapshot.Hosts[i].Host; h.Farm == f.name && b.deps.Evictor(h.Name) == nil {
-			v.CannotEvict[h.Name] = noEvictor
-		}
-	}
-	b.countEvictions(&v, id, now)
 	return v, version, nil
 }
 
@@ -276,11 +249,11 @@ func (b *Broker) part(l *logon, now time.Time) {
 // It may have been the first one's, and the second has yet to log on: the slot is
 // kept for whoever stays. The caller holds mu.
 func (b *Broker) unmix(l *logon) {
-	for _, o := range b.farm(l.res.Farm).byNumber() {
-		if o.mixed && o.res.Seen != nil && o.res.Decision.Own == nil && o.conns > 0 && o.host.Name == l.host.Name {
+	for _, o := range b.farm(l.res.Farm).byNumber(l.host.Name) {
+		if o.mixed && o.res.Seen != nil && o.res.Decision.Own == nil && o.conns > 0 {
 			l.res.Seen, o.res.Seen = o.res.Seen, nil
 			// No session that is there is o's: a new one has always confirmed somebody.
-			o.res.Baseline = append(o.res.Baseline, refs(b.snapshot.Host(o.host.Name))...)
+			o.res.Baseline = append(o.res.Baseline, b.there(o.host.Name)...)
 			_, _ = b.deps.Ledger.Update(context.Background(), o.res) // lost only with the reservation
 			return
 		}
@@ -324,23 +297,15 @@ func (b *Broker) lingered(l *logon, since time.Time) {
 // twice is harmless. The caller holds mu.
 func (b *Broker) drop(l *logon) {
 	l.stopIdle()
-	f := b.farm(l.res.Farm)
-	if f.logons[l.res.Key] == l {
-		delete(f.logons, l.res.Key)
-	}
+	b.farm(l.res.Farm).remove(l)
 	// Nobody could act on a failure: what is not released expires.
 	_ = b.deps.Ledger.Release(context.Background(), l.res)
 }
 
-func refs(h *sessions.HostState) []sessions.Ref {
-	if h == nil || h.Report == nil {
-		return nil
+// there are the sessions that somebody has on host. They are the snapshot's: read only.
+func (b *Broker) there(host string) []sessions.Ref {
+	if i := b.snapshot.Position(host); i >= 0 {
+		return b.snapshot.UserRefs(i)
 	}
-	out := make([]sessions.Ref, 0, len(h.Report.Sessions))
-	for _, s := range h.Report.Sessions {
-		if s.HasUser() {
-			out = append(out, sessions.RefOf(h.Host.Name, s))
-		}
-	}
-	return out
+	return nil
 }

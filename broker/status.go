@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/rdpbroker/rdpbroker/broker/ledger"
-	"github.com/rdpbroker/rdpbroker/broker/placement"
 	"github.com/rdpbroker/rdpbroker/sessions"
 )
 
@@ -28,6 +27,8 @@ type Status struct {
 	Waiting []Waiting `json:"waiting"`
 	// Leaving are the sessions that were told to log off and are not gone yet.
 	Leaving []sessions.Ref `json:"leaving"`
+	// Stuck are those of them that did not go in time.
+	Stuck []sessions.Ref `json:"stuck,omitempty"`
 	// Mode is the eviction mode that an operator has set for all farms: off, shadow
 	// or evict; "" if each farm's is as configured.
 	Mode string `json:"mode,omitempty"`
@@ -56,26 +57,17 @@ func (b *Broker) Status() Status {
 	st.Kept, st.Draining = b.keptNow(time.Now()), maps.Clone(b.drains)
 	for ref := range b.leaving {
 		st.Leaving = append(st.Leaving, ref)
+		if b.untouchable[ref].why == stuckWhy {
+			st.Stuck = append(st.Stuck, ref)
+		}
 	}
 	slices.SortFunc(st.Reservations, func(a, b ledger.Reservation) int { return int(int64(a.ID) - int64(b.ID)) })
 	slices.SortFunc(st.Waiting, func(a, b Waiting) int { return a.Since.Compare(b.Since) })
 	slices.SortFunc(st.Leaving, byHostAndID)
+	slices.SortFunc(st.Stuck, byHostAndID)
 	return st
 }
 
 func byHostAndID(a, b sessions.Ref) int {
 	return cmp.Or(cmp.Compare(a.Host, b.Host), cmp.Compare(a.ID, b.ID))
-}
-
-// Explain is the decision that id would get in farm now. Nothing is reserved and
-// nobody is logged off.
-func (b *Broker) Explain(farmName string, id sessions.Identity) placement.Decision {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	f := b.farm(farmName)
-	view, _, err := b.view(f, id, id.Key(), time.Now())
-	if err != nil {
-		return placement.Decision{Kind: placement.WaitForSlot, Class: placement.ClassInternal, Reason: err.Error()}
-	}
-	return placement.Decide(view, id, b.settings(farmName).Policy)
 }

@@ -57,10 +57,16 @@ type Config struct {
 	// way around firewalls. It must end when ctx does. Nil means net.Dialer.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
+	// Portable has goroutines serve all connections, as they do wherever there is no
+	// epoll. It is for New; Reload does not change it.
+	Portable bool
+
 	// KeepAlive says how vanished clients and hosts are noticed.
 	KeepAlive relay.KeepAlive
 	// Linger is relay.Options.Linger.
 	Linger time.Duration
+
+	dials bool // Dial was set
 }
 
 // ProxyProtocol says what stands before the first packet of a connection.
@@ -111,7 +117,8 @@ func (c Config) withDefaults() *Config {
 			*n.field = noLimit
 		}
 	}
-	if c.Dial == nil {
+	c.dials = c.Dial != nil
+	if !c.dials {
 		c.Dial = (&net.Dialer{KeepAlive: -1}).DialContext // relay.Tune sets keep-alive
 	}
 	return &c

@@ -22,60 +22,85 @@ type dials struct {
 
 // gate is one address with at least one dial in flight.
 type gate struct {
+	d        *dials
+	addr     string
 	inFlight int
-	waiting  []chan struct{} // in order of arrival; closed to hand the place over
+	waiting  []*turn // in order of arrival
 }
 
-// acquire waits for a place among limit dials to addr. The place is given
-// back by calling release, once or more often.
-func (d *dials) acquire(ctx context.Context, addr string, limit int) (release func(), err error) {
+// turn is a dial that waits for a place, or has one.
+type turn struct {
+	gate *gate
+	come func() // called when a place is handed over; must not block
+}
+
+// enter asks for a place among limit dials to addr. now is false if there is none yet:
+// then come is called when there is, unless leave is called before. Whoever has a
+// place gives it back by leave.
+func (d *dials) enter(addr string, limit int, come func()) (t *turn, now bool) {
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	g := d.gates[addr]
 	if g == nil {
 		if d.gates == nil {
 			d.gates = make(map[string]*gate)
 		}
-		g = new(gate)
+		g = &gate{d: d, addr: addr}
 		d.gates[addr] = g
 	}
-	release = sync.OnceFunc(func() { d.release(addr, g) })
+	t = &turn{gate: g, come: come}
 	if g.inFlight < limit && len(g.waiting) == 0 {
 		g.inFlight++
-		d.mu.Unlock()
+		return t, true
+	}
+	g.waiting = append(g.waiting, t)
+	return t, false
+}
+
+// leave gives up t's place, or its wait for one. It reports false if t waited no
+// longer. Leaving again is harmless, but not at the same time.
+func (t *turn) leave() (waited bool) {
+	g := t.gate
+	if g == nil {
+		return false
+	}
+	t.gate = nil
+	g.d.mu.Lock()
+	if i := slices.Index(g.waiting, t); i >= 0 {
+		g.waiting = slices.Delete(g.waiting, i, i+1)
+		g.d.mu.Unlock()
+		return true
+	}
+	var next *turn
+	if len(g.waiting) > 0 {
+		next = g.waiting[0]
+		g.waiting = slices.Delete(g.waiting, 0, 1)
+	} else if g.inFlight--; g.inFlight == 0 {
+		delete(g.d.gates, g.addr)
+	}
+	g.d.mu.Unlock()
+	if next != nil {
+		next.come()
+	}
+	return false
+}
+
+// acquire waits for a place among limit dials to addr. The place is given
+// back by calling release, once or more often.
+func (d *dials) acquire(ctx context.Context, addr string, limit int) (release func(), err error) {
+	come := make(chan struct{})
+	t, now := d.enter(addr, limit, func() { close(come) })
+	release = sync.OnceFunc(func() { t.leave() })
+	if now {
 		return release, nil
 	}
-	turn := make(chan struct{})
-	g.waiting = append(g.waiting, turn)
-	d.mu.Unlock()
-
 	select {
-	case <-turn:
+	case <-come:
 		return release, nil
 	case <-ctx.Done():
 	}
-	d.mu.Lock()
-	i := slices.Index(g.waiting, turn)
-	if i >= 0 {
-		g.waiting = slices.Delete(g.waiting, i, i+1)
-	}
-	d.mu.Unlock()
-	if i < 0 { // handed over at the same moment
-		release()
-	}
+	release() // and on to the next, if it was handed over at the same moment
 	return nil, context.Cause(ctx)
-}
-
-func (d *dials) release(addr string, g *gate) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if len(g.waiting) > 0 {
-		close(g.waiting[0])
-		g.waiting = slices.Delete(g.waiting, 0, 1)
-		return
-	}
-	if g.inFlight--; g.inFlight == 0 {
-		delete(d.gates, addr)
-	}
 }
 
 // dial connects to addr within the limits of cfg. The caller closes the

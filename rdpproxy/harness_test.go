@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -18,7 +19,42 @@ import (
 	"github.com/rdpbroker/rdpbroker/rdpproxy/x224"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// ways are how a proxy can serve. Every test runs in each.
+var ways = []struct {
+	name     string
+	portable bool // Config.Portable
+	prompt   bool // the router answers at once where it can
+}{
+	{name: "loops", prompt: true}, {name: "loops, and a router that always takes its time"}, {name: "goroutines", portable: true},
+}
+
+// way is the index of the way of now.
+var way int
+
+type everyWay struct{ *testing.M }
+
+func (m everyWay) Run() (code int) {
+	for way = range ways {
+		fmt.Println("served by", ways[way].name)
+		code = max(code, m.M.Run())
+	}
+	return code
+}
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(everyWay{m}) }
+
+// prompt is a router that answers at once if it can: if its Route does with a context
+// that ended for errNotNow.
+type prompt struct{ Router }
+
+var errNotNow = errors.New("this has to wait")
+
+func (p prompt) RouteNow(req Request) (Route, bool) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(errNotNow)
+	rt, err := p.Route(ctx, req)
+	return rt, err == nil
+}
 
 // patience is how long anything may take before it counts as hung.
 const patience = 20 * time.Second
@@ -48,6 +84,10 @@ func newBench(t *testing.T, cfg Config, r Router) *bench {
 	}
 	core, logs := observer.New(zap.DebugLevel)
 	b := &bench{addr: ln.Addr().String(), counts: newCounts(), log: logs, served: make(chan error, 1)}
+	cfg.Portable = ways[way].portable
+	if ways[way].prompt && r != nil {
+		r = prompt{r}
+	}
 	b.Proxy = New(cfg, r, b.counts.observer(), zap.New(core))
 	ctx, cancel := context.WithCancel(context.Background())
 	b.stop = cancel
@@ -129,7 +169,7 @@ func (c *counts) observer() Observer {
 	return Observer{
 		Accepted:   func(string) { c.note(func() { c.accepted++ }) },
 		Refused:    func(_, kind string) { c.note(func() { c.refused[kind]++ }) },
-		Opened:     func(string, string) { c.note(func() { c.opened++ }) },
+		Opened:     func(string, string, netip.AddrPort) { c.note(func() { c.opened++ }) },
 		Closed:     func(_, _ string, o Outcome) { c.note(func() { c.closed++; c.outcomes = append(c.outcomes, o) }) },
 		DialFailed: func(host string) { c.note(func() { c.dialFailed[host]++ }) },
 	}
@@ -259,6 +299,9 @@ func (h *fakeHost) route() Route {
 	return Route{Host: "fake", Addr: h.addr, Why: "test", Done: func(Outcome) {}}
 }
 
+// said is what exchange sends behind the answer.
+var said = []byte("\x16\x03\x01 and so on")
+
 // cookie is a usual request.
 func cookie(name string) []byte {
 	return (&x224.Request{Cookie: name, HasCookie: true, Negotiation: &x224.Negotiation{Protocols: 0x0b}}).Append(nil)
@@ -277,7 +320,6 @@ func exchange(c net.Conn, request []byte) error {
 	if !bytes.Equal(answer, confirm) {
 		return fmt.Errorf("answer %x", answer)
 	}
-	said := []byte("\x16\x03\x01 and so on")
 	if _, err := c.Write(said); err != nil {
 		return fmt.Errorf("going on: %w", err)
 	}

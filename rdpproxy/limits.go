@@ -20,10 +20,17 @@ type clientCount struct{ open, pending int }
 // place is one connection's share in the counts.
 type place struct {
 	limits  *limits
-	abort   func()        // ends the connection while it is pending; must not block
+	owner   placeOwner
 	pending *list.Element // nil when the first packet has come, or the place was taken away
 	taken   bool          // the place was taken away
 	client  netip.Addr    // as clientKey has it; zero while the client is not known
+}
+
+// placeOwner is whose place it is.
+type placeOwner interface {
+	// crowdedOut says that the place was taken away: the connection is to end. It
+	// must not block.
+	crowdedOut()
 }
 
 // enter counts a connection that has yet to send its first packet, or returns
@@ -36,17 +43,18 @@ func (l *limits) enter(pl *place, cfg *Config) (refused string) {
 		l.mu.Unlock()
 		return RefusedTooMany
 	}
-	abort := func() {}
+	var oldest *place
 	if l.pending.Len() >= cfg.MaxPending {
-		oldest := l.pending.Front().Value.(*place)
+		oldest = l.pending.Front().Value.(*place)
 		oldest.leavePending()
 		oldest.taken = true
-		abort = oldest.abort
 	}
 	l.open++
 	pl.limits, pl.pending = l, l.pending.PushBack(pl)
 	l.mu.Unlock()
-	abort()
+	if oldest != nil {
+		oldest.owner.crowdedOut()
+	}
 	return ""
 }
 

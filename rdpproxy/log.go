@@ -14,15 +14,15 @@ import (
 // refuse counts and logs a connection that ended before its first packet was
 // complete. There may be very many of these, so they are for debugging only.
 func (c *conn) refuse(kind string, err error) {
-	c.p.observe.Refused(c.listener, kind)
+	c.p.observe.Refused(c.listener.Name, kind)
 	if entry := c.p.log.Check(zapcore.DebugLevel, "connection refused"); entry != nil {
-		entry.Write(zap.String("listener", c.listener), zap.Stringer("client", c.client), zap.String("kind", kind), zap.Error(err))
+		entry.Write(zap.String("listener", c.listener.Name), zap.Stringer("client", c.client), zap.String("kind", kind), zap.Error(err))
 	}
 }
 
 // logEnd writes the one line that every connection with a first packet gets.
 // ended says why it got no host; "" if it had one.
-func (c *conn) logEnd(o *x224.Opening, rt Route, ended string, out Outcome) {
+func (c *conn) logEnd(rt Route, ended string, out Outcome) {
 	if ended == "" {
 		ended = "connection ended"
 	}
@@ -31,8 +31,8 @@ func (c *conn) logEnd(o *x224.Opening, rt Route, ended string, out Outcome) {
 		err = out.DialError
 	}
 	c.p.log.Info(ended,
-		zap.String("listener", c.listener), zap.Stringer("client", c.client),
-		zap.String("identity", caller(o)), zap.String("host", rt.Host), zap.String("why", rt.Why),
+		zap.String("listener", c.listener.Name), zap.Stringer("client", c.client),
+		zap.String("identity", c.identity), zap.String("host", rt.Host), zap.String("why", rt.Why),
 		zap.Int64("to_host", out.Relay.ToHost), zap.Int64("to_client", out.Relay.ToClient),
 		zap.Duration("duration", time.Since(c.accepted)), zap.String("closer", out.Relay.Closer), zap.Error(err))
 }

@@ -1,6 +1,8 @@
 package rdpproxy
 
 import (
+	"net/netip"
+
 	"github.com/rdpbroker/rdpbroker/rdpproxy/x224"
 )
 
@@ -12,8 +14,9 @@ type Observer struct {
 	// Refused is called when a connection ends without a relay. kind is one of
 	// RefusalKinds.
 	Refused func(listener, kind string)
-	// Opened is called when a relay begins, and Closed when it has ended.
-	Opened func(listener, host string)
+	// Opened is called when a relay begins, with the address that the host was
+	// reached at, and Closed when it has ended.
+	Opened func(listener, host string, at netip.AddrPort)
 	Closed func(listener, host string, o Outcome)
 	// DialFailed is called for every failed dial.
 	DialFailed func(host string)
@@ -58,7 +61,7 @@ func (o Observer) withDefaults() Observer {
 		o.Refused = func(string, string) {}
 	}
 	if o.Opened == nil {
-		o.Opened = func(string, string) {}
+		o.Opened = func(string, string, netip.AddrPort) {}
 	}
 	if o.Closed == nil {
 		o.Closed = func(string, string, Outcome) {}

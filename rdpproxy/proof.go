@@ -23,18 +23,16 @@ type answer struct {
 	proof  *proof // nil if there is nothing to wait for: the host has refused
 }
 
-// ask sends the request to the host of a route with Accepted and reads its answer,
+// question sends the request to the host of a route with Accepted and reads its answer,
 // while the client waits. The error is errNoCredSSP if the host has chosen a
 // security protocol under which nothing can be proven.
-func (c *conn) ask(ctx context.Context, request []byte, host net.Conn, release func(), accepted func(context.Context) error) (*answer, error) {
-	if c.cfg.AnswerWait > 0 { // the dial does not count as in flight for longer
-		t := time.AfterFunc(c.cfg.AnswerWait, release)
-		defer t.Stop()
+func (t *task) question(ctx context.Context, request []byte, host net.Conn, release func(), accepted func(context.Context) error) (*answer, error) {
+	if t.cfg.AnswerWait > 0 { // the dial does not count as in flight for longer
+		defer time.AfterFunc(t.cfg.AnswerWait, release).Stop()
 	}
 	defer release()
-	_ = relay.Tune(host, c.cfg.KeepAlive)
 	deadline := time.Time{}
-	if d := c.cfg.ConfirmTimeout; d > 0 {
+	if d := t.cfg.ConfirmTimeout; d > 0 {
 		deadline = time.Now().Add(d)
 	}
 	_ = host.SetDeadline(deadline) // on failure so does the write
@@ -61,40 +59,37 @@ func (c *conn) ask(ctx context.Context, request []byte, host net.Conn, release f
 
 // unanswered ends a route whose host gave no answer of use, and reports whether the
 // router is to be asked once more.
-func (c *conn) unanswered(req *Request, rt Route, err error) (again bool) {
-	out := Outcome{Relay: relay.Result{Err: err, Closer: relay.CloserHost}, Duration: time.Since(c.accepted)}
+func (t *task) unanswered(req *Request, rt Route, err error) (again bool) {
+	out := Outcome{Relay: relay.Result{Err: err, Closer: relay.CloserHost}, Duration: time.Since(t.accepted)}
 	rt.Done(out)
 	if errors.Is(err, errNoCredSSP) && req.Unproven == "" {
 		req.Unproven = rt.Host
 		return true
 	}
-	c.p.observe.Refused(c.listener, RefusedUnreachable)
-	c.logEnd(req.Opening, rt, "no use of the host's answer", out)
+	t.p.observe.Refused(t.listener.Name, RefusedUnreachable)
+	t.logEnd(rt, "no use of the host's answer", out)
 	return false
 }
 
-// goOn is the traffic with a host that has answered the request: everything behind it.
-func (c *conn) goOn(ctx context.Context, o *x224.Opening, host net.Conn, early []byte, ans *answer) relay.Result {
-	opts := relay.Options{Linger: c.cfg.Linger}
-	sent := int64(len(o.Request.Raw))
-	answered, _ := c.nc.Write(ans.packet) // a client that is gone: the relay finds out
+// goOn relays to a host that has answered the request: everything behind it.
+func (t *task) goOn(o *x224.Opening, host net.Conn, early []byte, ans *answer) {
+	_ = host.SetDeadline(time.Time{})
+	answered, _ := t.nc.Write(ans.packet) // a client that is gone: the relay finds out
+	already := relay.Result{ToHost: int64(len(o.Request.Raw)), ToClient: int64(answered)}
+	var w *relay.Watch
 	if ans.proof != nil {
-		opts.Watch = ans.proof.watch()
+		w = ans.proof.watch()
 	}
-	if len(early) > 0 {
-		if opts.Watch != nil {
-			if _, err := opts.Watch.FromClient(ctx, early); err != nil {
-				_ = host.Close()
-				return relay.Result{ToHost: sent, ToClient: int64(answered), Err: err, Closer: relay.CloserWatch}
-			}
+	if len(early) > 0 && w != nil {
+		if _, err := w.FromClient(t.ctx, early); err != nil {
+			_, _ = host.Close(), t.nc.Close()
+			t.cancel(nil)
+			already.Err, already.Closer = err, relay.CloserWatch
+			t.over(already)
+			return
 		}
-		n, _ := host.Write(early) // likewise
-		sent += int64(n)
 	}
-	r := relay.Run(ctx, c.nc, host, opts)
-	r.ToHost += sent
-	r.ToClient += int64(answered)
-	return r
+	t.relay(host, func() {}, early, already, w)
 }
 
 // proof waits for a host to accept its client's credentials.

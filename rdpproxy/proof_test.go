@@ -13,6 +13,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -85,6 +86,9 @@ type door struct {
 	calls  atomic.Int64
 	called chan struct{}
 	answer chan error
+
+	mu    sync.Mutex
+	asked []string // Request.Unproven of each call of the router
 }
 
 func newDoor() *door { return &door{called: make(chan struct{}, 8), answer: make(chan error, 8)} }
@@ -101,15 +105,23 @@ func (g *door) accepted(ctx context.Context) error {
 }
 
 // to routes to h, asking for proof unless that is known to be impossible.
-func (g *door) to(h *nlaHost, asked *[]string) Router {
+func (g *door) to(h *nlaHost) Router {
 	return routerFunc(func(_ context.Context, req Request) (Route, error) {
-		*asked = append(*asked, req.Unproven)
+		g.mu.Lock()
+		g.asked = append(g.asked, req.Unproven)
+		g.mu.Unlock()
 		rt := h.route()
 		if req.Unproven == "" {
 			rt.Accepted = g.accepted
 		}
 		return rt, nil
 	})
+}
+
+func (g *door) wasAsked() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.asked)
 }
 
 // logOn connects and negotiates; the connection is in TLS after it.
@@ -159,9 +171,9 @@ func versions() map[string]*tls.Config {
 func TestAcceptedHoldsTheClient(t *testing.T) {
 	for name, cfg := range versions() {
 		t.Run(name, func(t *testing.T) {
-			g, asked := newDoor(), []string{}
+			g := newDoor()
 			h := startNLA(t, cfg, hybrid, nla)
-			b := newBench(t, Config{}, g.to(h, &asked))
+			b := newBench(t, Config{}, g.to(h))
 			c := logOn(t, b, cfg)
 			if err := say(c, nla[:8]); err != nil {
 				t.Fatal(err)
@@ -201,9 +213,9 @@ func TestAcceptedHoldsTheClient(t *testing.T) {
 func TestNotAccepted(t *testing.T) {
 	for name, cfg := range versions() {
 		t.Run(name, func(t *testing.T) {
-			g, asked := newDoor(), []string{}
+			g := newDoor()
 			h := startNLA(t, cfg, hybrid, nla)
-			b := newBench(t, Config{}, g.to(h, &asked))
+			b := newBench(t, Config{}, g.to(h))
 			for stop := range 9 {
 				c := logOn(t, b, cfg)
 				if err := say(c, nla[:stop]); err != nil {
@@ -222,9 +234,9 @@ func TestNotAccepted(t *testing.T) {
 // TestNotAcceptedAtOnce: somebody who sends all of it without waiting for answers.
 func TestNotAcceptedAtOnce(t *testing.T) {
 	refusal := []int{93, 162, 433, 15} // an error TSRequest
-	g, asked := newDoor(), []string{}
+	g := newDoor()
 	h := startNLA(t, &tls.Config{}, hybrid, refusal)
-	b := newBench(t, Config{}, g.to(h, &asked))
+	b := newBench(t, Config{}, g.to(h))
 	c := logOn(t, b, &tls.Config{})
 	for _, n := range []int{93, 433, 118, 467, 12, 8, 12, 12} {
 		if _, err := c.Write(make([]byte, n)); err != nil {
@@ -241,9 +253,9 @@ func TestNotAcceptedAtOnce(t *testing.T) {
 
 // TestAcceptedSaysNo: without room the connection ends.
 func TestAcceptedSaysNo(t *testing.T) {
-	g, asked := newDoor(), []string{}
+	g := newDoor()
 	h := startNLA(t, &tls.Config{}, hybrid, nla)
-	b := newBench(t, Config{}, g.to(h, &asked))
+	b := newBench(t, Config{}, g.to(h))
 	c := logOn(t, b, &tls.Config{})
 	no := errors.New("the victim would not go")
 	g.answer <- no
@@ -264,10 +276,10 @@ func TestAcceptedSaysNo(t *testing.T) {
 // TestCannotBeTold: a suite under which nothing can be seen ends the connection at
 // the host's hello.
 func TestCannotBeTold(t *testing.T) {
-	g, asked := newDoor(), []string{}
+	g := newDoor()
 	cfg := &tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256}}
 	h := startNLA(t, cfg, hybrid, nla)
-	b := newBench(t, Config{}, g.to(h, &asked))
+	b := newBench(t, Config{}, g.to(h))
 	if err := say(logOn(t, b, cfg), nla); err == nil {
 		t.Error("the client got through")
 	}
@@ -287,14 +299,14 @@ func TestWithoutNLA(t *testing.T) {
 		"old": {},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g, asked := newDoor(), []string{}
+			g := newDoor()
 			h := startNLA(t, &tls.Config{}, confirm, nla)
-			b := newBench(t, Config{}, g.to(h, &asked))
+			b := newBench(t, Config{}, g.to(h))
 			if err := say(logOn(t, b, &tls.Config{}), nla); err != nil {
 				t.Error(err)
 			}
-			if !slices.Equal(asked, []string{"", h.route().Host}) || g.calls.Load() != 0 {
-				t.Errorf("asked %q, called %d times", asked, g.calls.Load())
+			if !slices.Equal(g.wasAsked(), []string{"", h.route().Host}) || g.calls.Load() != 0 {
+				t.Errorf("asked %q, called %d times", g.wasAsked(), g.calls.Load())
 			}
 		})
 	}
@@ -319,10 +331,10 @@ func TestWithoutNLATwice(t *testing.T) {
 
 // TestRefusedNegotiation: the host's no reaches the client, and is the end of it.
 func TestRefusedNegotiation(t *testing.T) {
-	g, asked := newDoor(), []string{}
+	g := newDoor()
 	no := x224.Confirm{Negotiated: true, Failure: true, Value: x224.FailureHybridRequired}
 	h := startNLA(t, &tls.Config{}, no, nla)
-	b := newBench(t, Config{}, g.to(h, &asked))
+	b := newBench(t, Config{}, g.to(h))
 	c := b.dial(t, "")
 	if _, err := c.Write(cookie("alice")); err != nil {
 		t.Fatal(err)
@@ -332,16 +344,16 @@ func TestRefusedNegotiation(t *testing.T) {
 	}
 	_ = c.Close()
 	b.counts.untilClosed(t, 1)
-	if len(asked) != 1 || g.calls.Load() != 0 {
-		t.Errorf("asked %q, called %d times", asked, g.calls.Load())
+	if len(g.wasAsked()) != 1 || g.calls.Load() != 0 {
+		t.Errorf("asked %q, called %d times", g.wasAsked(), g.calls.Load())
 	}
 }
 
 // TestNoAnswer: a host that says nothing, and a client that leaves meanwhile.
 func TestNoAnswer(t *testing.T) {
 	mute := &nlaHost{fakeHost: startHost(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })}
-	g, asked := newDoor(), []string{}
-	b := newBench(t, Config{ConfirmTimeout: 200 * time.Millisecond}, g.to(mute, &asked))
+	g := newDoor()
+	b := newBench(t, Config{ConfirmTimeout: 200 * time.Millisecond}, g.to(mute))
 	c := b.dial(t, "")
 	if _, err := c.Write(cookie("alice")); err != nil {
 		t.Fatal(err)
@@ -349,7 +361,7 @@ func TestNoAnswer(t *testing.T) {
 	closedByPeer(t, c)
 	b.counts.untilRefused(t, RefusedUnreachable, 1)
 
-	b = newBench(t, Config{}, g.to(mute, &asked))
+	b = newBench(t, Config{}, g.to(mute))
 	c = b.dial(t, "")
 	if _, err := c.Write(cookie("alice")); err != nil {
 		t.Fatal(err)

@@ -22,7 +22,11 @@ type Proxy struct {
 	limits limits
 	dials  dials
 
+	start sync.Once
+	loops atomic.Pointer[loops] // nil: none, or not started yet
+
 	mu       sync.Mutex
+	lastID   uint64
 	conns    map[*conn]struct{}
 	stopping bool
 	empty    chan struct{} // closed when stopping and conns is empty
@@ -55,6 +59,16 @@ func New(cfg Config, r Router, o Observer, log *zap.Logger) *Proxy {
 // and ProxyProtocol of cfg are for calls of Serve to come.
 func (p *Proxy) Reload(cfg Config) { p.cfg.Store(cfg.withDefaults()) }
 
+// started starts the loops, if they are not running, and returns them.
+func (p *Proxy) started() *loops {
+	p.start.Do(func() {
+		if !p.cfg.Load().Portable {
+			p.loops.Store(newLoops(p))
+		}
+	})
+	return p.loops.Load()
+}
+
 // Serve is ServeListener for ln with the name and PROXY setting of Config.
 func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 	cfg := p.cfg.Load()
@@ -64,11 +78,18 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 // ServeListener accepts connections until ctx ends; then it closes the listener
 // and returns nil. Any other end of the listener is an error. Connections that
 // were accepted live on: wait for them, or end them, with Shutdown.
+//
+// On Linux the socket of a *net.TCPListener is taken out of it, and closing the
+// listener meanwhile does nothing.
 func (p *Proxy) ServeListener(ctx context.Context, l Listener) error {
 	defer l.Close()
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
 
+	served := &listening{Listener: l, p: p}
+	if lo := p.started(); lo.takes(l) {
+		return lo.serve(ctx, served)
+	}
 	connections := context.WithoutCancel(ctx)
 	backoff := time.Duration(0)
 	for {
@@ -76,7 +97,7 @@ func (p *Proxy) ServeListener(ctx context.Context, l Listener) error {
 		switch {
 		case err == nil:
 			backoff = 0
-			p.accept(connections, l, nc)
+			p.accept(connections, served, nc)
 			continue
 		case ctx.Err() != nil:
 			return nil
@@ -97,23 +118,21 @@ func (p *Proxy) ServeListener(ctx context.Context, l Listener) error {
 
 // accept takes a place for a new connection and starts to serve it. Refusing
 // one costs no more than this.
-func (p *Proxy) accept(ctx context.Context, l Listener, nc net.Conn) {
+func (p *Proxy) accept(ctx context.Context, l *listening, nc net.Conn) {
 	p.observe.Accepted(l.Name)
-	c := &conn{
-		p: p, cfg: p.cfg.Load(), listener: l.Name, proxied: l.ProxyProtocol == ProxyRequired, nc: nc,
-		client: addrPort(nc.RemoteAddr()), local: addrPort(nc.LocalAddr()), accepted: time.Now(),
-	}
-	ctx, c.cancel = context.WithCancelCause(ctx)
-	refused := c.admit()
-	if refused == "" && !p.add(c) {
+	t := newTask(ctx, &conn{
+		p: p, cfg: p.cfg.Load(), listener: l, client: addrPort(nc.RemoteAddr()), accepted: time.Now(),
+	}, nc)
+	refused := t.admit()
+	if refused == "" && !p.add(t.conn, t) {
 		refused = RefusedStopping
 	}
 	if refused == "" {
-		go c.serve(ctx)
+		go t.serve()
 		return
 	}
-	c.cancel(nil)
-	c.place.leave()
-	c.refuse(refused, nil)
+	t.cancel(nil)
+	t.place.leave()
+	t.refuse(refused, nil)
 	_ = nc.Close()
 }

@@ -166,6 +166,9 @@ func TestClientLeavesWhileItWaits(t *testing.T) {
 			done := make(chan Outcome, 1)
 			p := newBench(t, Config{}, routerFunc(func(ctx context.Context, _ Request) (Route, error) {
 				<-ctx.Done()
+				if context.Cause(ctx) == errNotNow {
+					return Route{}, errNotNow
+				}
 				cause <- context.Cause(ctx)
 				rt := host.route() // too late, but it must be released
 				rt.Done = func(o Outcome) { done <- o }

@@ -23,6 +23,14 @@ type Router interface {
 	Route(ctx context.Context, req Request) (Route, error)
 }
 
+// PromptRouter is a Router that can often answer at once.
+type PromptRouter interface {
+	Router
+	// RouteNow is Route where nothing has to be waited for. It never blocks. false
+	// means that Route is to be asked instead.
+	RouteNow(req Request) (Route, bool)
+}
+
 // Request is what is known of a connection before the first byte is answered.
 // All of it but Local and Listener is chosen by whoever connects.
 type Request struct {

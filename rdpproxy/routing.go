@@ -9,82 +9,112 @@ import (
 	"github.com/rdpbroker/rdpbroker/rdpproxy/x224"
 )
 
-// route finds a host for the request, and relays.
-func (c *conn) route(ctx context.Context, o *x224.Opening, early []byte) {
-	routing, leave := context.WithCancelCause(ctx)
+// route finds a host for the request, and relays. first, if not nil, is a route that
+// the router has given already.
+func (t *task) route(o *x224.Opening, early []byte, first *Route) {
+	routing, leave := context.WithCancelCause(t.ctx)
 	defer leave(nil)
-	w := watch(c.nc, leave)
+	w := watch(t.nc, leave)
 	defer w.stop()
 
-	req := Request{Client: c.client, Local: c.local, Listener: c.listener, Opening: o}
+	req := t.request(o, t.local)
 	var unreachable error
-	for failed := 0; failed < 2; { // a host that cannot be reached gets one replacement
-		rt, err := c.p.router.Route(routing, req)
+	for failed := t.failed; failed < 2; { // a host that cannot be reached gets one replacement
+		rt, err := t.ask(routing, req, &first)
 		if err != nil {
-			c.unrouted(routing, o, err)
+			t.unrouted(routing, err)
+			t.end()
 			return
 		}
-		host, release, err := c.p.dials.dial(routing, rt.Addr, c.cfg)
+		host, release, err := t.p.dials.dial(routing, rt.Addr, t.cfg)
 		if err != nil {
 			if routing.Err() == nil {
 				unreachable = err
 				failed++
-				c.p.observe.DialFailed(rt.Host)
-				rt.Done(Outcome{DialError: err, Duration: time.Since(c.accepted)})
+				t.undialled(rt, err)
 				continue
 			}
-			rt.Done(c.ended(routing))
-			c.unrouted(routing, o, err)
+			rt.Done(t.gone(context.Cause(routing)))
+			t.unrouted(routing, err)
+			t.end()
 			return
 		}
+		_ = relay.Tune(host, t.cfg.KeepAlive)
 		var ans *answer
 		if rt.Accepted != nil {
-			ans, err = c.ask(routing, o.Request.Raw, host, release, rt.Accepted)
+			ans, err = t.question(routing, o.Request.Raw, host, release, rt.Accepted)
 			if err != nil && routing.Err() == nil {
 				_ = host.Close()
-				if c.unanswered(&req, rt, err) {
+				if t.unanswered(&req, rt, err) {
 					continue
 				}
+				t.end()
 				return
 			}
 		}
 		early = append(early[:len(early):len(early)], w.stop()...)
-		if routing.Err() != nil || !c.p.relaying(c) {
+		if routing.Err() != nil || !t.began(rt, addrPort(host.RemoteAddr()), t) {
 			release()
 			_ = host.Close()
-			rt.Done(c.ended(routing))
-			c.unrouted(routing, o, context.Cause(routing))
+			rt.Done(t.gone(context.Cause(routing)))
+			t.unrouted(routing, context.Cause(routing))
+			t.end()
 			return
 		}
-		c.relay(ctx, o, rt, host, release, early, ans)
+		if ans != nil {
+			t.goOn(o, host, early, ans)
+			return
+		}
+		t.relay(host, release, append(o.Request.Raw[:len(o.Request.Raw):len(o.Request.Raw)], early...), relay.Result{}, nil)
 		return
 	}
-	c.p.observe.Refused(c.listener, RefusedUnreachable)
-	c.logEnd(o, Route{}, "no host could be reached", Outcome{DialError: unreachable})
+	t.unreached(unreachable)
+	t.end()
 }
 
-// ended is the outcome of a route that came to nothing because routing ended.
-func (c *conn) ended(routing context.Context) Outcome {
-	cause := context.Cause(routing)
-	closer := relay.CloserContext
-	if errors.Is(cause, errClientLeft) {
-		closer = relay.CloserClient
+// ask asks the router, unless it has answered already.
+func (t *task) ask(routing context.Context, req Request, first **Route) (Route, error) {
+	if rt := *first; rt != nil {
+		*first = nil
+		return *rt, nil
 	}
-	return Outcome{Relay: relay.Result{Err: cause, Closer: closer}, Duration: time.Since(c.accepted)}
+	return t.p.router.Route(routing, req)
+}
+
+// undialled ends a route whose host could not be reached.
+func (c *conn) undialled(rt Route, err error) {
+	c.p.observe.DialFailed(rt.Host)
+	rt.Done(Outcome{DialError: err, Duration: time.Since(c.accepted)})
+}
+
+// unreached counts and logs a connection for which no host could be reached.
+func (c *conn) unreached(err error) {
+	c.p.observe.Refused(c.listener.Name, RefusedUnreachable)
+	c.logEnd(Route{}, "no host could be reached", Outcome{DialError: err})
 }
 
 // unrouted counts and logs a connection for which there is no host.
-func (c *conn) unrouted(routing context.Context, o *x224.Opening, err error) {
+func (t *task) unrouted(routing context.Context, err error) {
+	if routing.Err() != nil {
+		t.left(context.Cause(routing), err)
+		return
+	}
 	var no *RefusedError
 	kind, what := RefusedRouterFailed, "no route"
-	switch {
-	case errors.Is(context.Cause(routing), errClientLeft):
-		kind, what = RefusedGone, "the client left"
-	case routing.Err() != nil:
-		kind, what = RefusedStopping, "the proxy stops"
-	case errors.As(err, &no):
+	if errors.As(err, &no) {
 		kind, what = RefusedByRouter, "refused"
 	}
-	c.p.observe.Refused(c.listener, kind)
-	c.logEnd(o, Route{}, what, Outcome{Relay: relay.Result{Err: err}})
+	t.p.observe.Refused(t.listener.Name, kind)
+	t.logEnd(Route{}, what, Outcome{Relay: relay.Result{Err: err}})
+}
+
+// left counts and logs a connection that ended before it had a host, by cause; err is
+// what that brought about.
+func (c *conn) left(cause, err error) {
+	kind, what := RefusedStopping, "the proxy stops"
+	if errors.Is(cause, errClientLeft) {
+		kind, what = RefusedGone, "the client left"
+	}
+	c.p.observe.Refused(c.listener.Name, kind)
+	c.logEnd(Route{}, what, Outcome{Relay: relay.Result{Err: err}})
 }

@@ -27,52 +27,75 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	}
 	for c := range p.conns {
 		if !c.relaying {
-			c.abort(errStopping)
+			c.by.abort(errStopping)
 		}
 	}
 	p.mu.Unlock()
 
 	select {
 	case <-p.empty:
+		p.loops.Load().stop()
 		return nil
 	case <-ctx.Done():
 	}
 	p.mu.Lock()
 	left := len(p.conns)
 	for c := range p.conns {
-		c.cancel(errStopping)
+		c.by.cut(errStopping)
 	}
 	p.mu.Unlock()
 	<-p.empty
+	p.loops.Load().stop()
 	if left == 0 {
 		return nil
 	}
 	return fmt.Errorf("stopping the proxy: %d connections were cut: %w", left, context.Cause(ctx))
 }
 
-// add registers c. It reports false if the proxy stops.
-func (p *Proxy) add(c *conn) bool {
+// add registers c, which by serves. It reports false if the proxy stops.
+func (p *Proxy) add(c *conn, by server) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.stopping {
 		return false
 	}
+	p.lastID++
+	c.id, c.by = p.lastID, by
 	p.conns[c] = struct{}{}
 	return true
 }
 
-// relaying marks c as one that Shutdown waits for. It reports false if the
-// proxy stops already.
-func (p *Proxy) relaying(c *conn) bool {
+// relaying marks c as one that by relays to rt, and that Shutdown waits for. It
+// reports false if the proxy stops already.
+func (p *Proxy) relaying(c *conn, rt Route, by server) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c.relaying = !p.stopping
+	c.relaying, c.route, c.by = !p.stopping, rt, by
 	return c.relaying
+}
+
+// serves notes that by serves c from now on, and calls begin. Aborts and cuts that
+// come later are by's.
+func (p *Proxy) serves(c *conn, by server, begin func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c.by = by
+	begin()
+}
+
+// passOn has do called for whoever serves c after by.
+func (p *Proxy) passOn(c *conn, by server, do func(by server)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c.by != nil && c.by != by {
+		do(c.by)
+	}
 }
 
 func (p *Proxy) remove(c *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	c.by = nil
 	delete(p.conns, c)
 	if p.stopping && len(p.conns) == 0 {
 		close(p.empty)

@@ -52,8 +52,8 @@ type Identity struct {
 	// is who it is taken for. More: it could be any of them and is nobody.
 	Accounts []Account `json:"accounts,omitempty"`
 	// Guess is, where Accounts is not exactly one, whose session was last seen after
-	// the same address said the same; zero if there is none. It leads back to that
-	// account's session and gives no right to anything else.
+	// the same address said the same; zero if there is none. It makes the host of
+	// that session the first choice, and gives no right to anything else.
 	Guess Account `json:"guess,omitzero"`
 	// Known: the one account was seen on a host, learned before, or is listed in
 	// broker.yaml. A name that somebody merely typed is not.
@@ -79,15 +79,6 @@ func (id Identity) Account() (a Account, ok bool) {
 		return id.Accounts[0], true
 	}
 	return Account{}, false
-}
-
-// Likely is who the caller is taken for on the way back to their own session:
-// Account, or else the Guess. ok is false if there is neither.
-func (id Identity) Likely() (a Account, ok bool) {
-	if a, ok := id.Account(); ok {
-		return a, true
-	}
-	return id.Guess, !id.Guess.IsZero()
 }
 
 // CouldBe reports whether the caller may be a. Whoever is not known exactly must

@@ -17,12 +17,16 @@ type index struct {
 	hosts  []hostIndex // beside Snapshot.Hosts
 	users  userIndex
 	farms  map[string]*farmIndex
+	// domains are those of accounts with a session, with on how many hosts.
+	domains map[string]int
 }
 
 // hostIndex is one host's part.
 type hostIndex struct {
 	counted int
-	refs    []Ref // beside Report.Sessions
+	domains []string // of accounts with a session, each once
+	refs    []Ref    // beside Report.Sessions
+	users   []Ref    // of those that have a user
 }
 
 // farmIndex are a farm's hosts, as positions in Snapshot.Hosts.
@@ -59,13 +63,21 @@ func newHostIndex(h *HostState) hostIndex {
 	if h.Report == nil {
 		return hostIndex{}
 	}
-	x := hostIndex{refs: make([]Ref, len(h.Report.Sessions))}
+	x := hostIndex{refs: make([]Ref, len(h.Report.Sessions)), users: make([]Ref, 0, len(h.Report.Sessions))}
 	for i, s := range h.Report.Sessions {
 		x.refs[i] = RefOf(h.Host.Name, s)
+		if s.HasUser() {
+			x.users = append(x.users, x.refs[i])
+			if !slices.Contains(x.domains, s.Account.Domain) {
+				x.domains = append(x.domains, s.Account.Domain)
+			}
+		}
 		if h.Counted(s) {
 			x.counted++
 		}
 	}
+	x.users = slices.Clip(x.users)
+	slices.Sort(x.domains)
 	return x
 }
 
@@ -75,12 +87,17 @@ func newIndex(hosts []HostState) *index {
 		byName: make(map[string]int, len(hosts)),
 		hosts:  make([]hostIndex, len(hosts)),
 		farms:  map[string]*farmIndex{},
+
+		domains: map[string]int{},
 	}
 	var entries []userEntry
 	for i := range hosts {
 		h := &hosts[i]
 		x.byName[h.Host.Name] = i
 		x.hosts[i] = newHostIndex(h)
+		for _, d := range x.hosts[i].domains {
+			x.domains[d]++
+		}
 		entries = appendUsers(entries, i, h.Report)
 		f := x.farms[h.Host.Farm]
 		if f == nil {
@@ -110,9 +127,20 @@ func (x *index) with(before, hosts []HostState, i int) *index {
 	next := *x // byName stays: the hosts are the same ones
 	next.hosts = slices.Clone(x.hosts)
 	next.hosts[i] = newHostIndex(&hosts[i])
+	if !slices.Equal(next.hosts[i].domains, x.hosts[i].domains) {
+		next.domains = maps.Clone(x.domains)
+		for _, d := range next.hosts[i].domains {
+			next.domains[d]++
+		}
+		for _, d := range x.hosts[i].domains {
+			if next.domains[d]--; next.domains[d] == 0 {
+				delete(next.domains, d)
+			}
+		}
+	}
 	next.users = x.users.replaced(appendUsers(nil, i, before[i].Report), appendUsers(nil, i, hosts[i].Report))
 	free := hosts[i].Limit() - next.hosts[i].counted
-	if free == before[i].Limit()-x.hosts[i].counted && next.hosts[i].counted == x.hosts[i].counted {
+	if free == before[i].Limit()-x.hosts[i].counted && next.hosts[i].counted == x.hosts[i].counted && hosts[i].Host.Share() == before[i].Host.Share() {
 		return &next
 	}
 	name := hosts[i].Host.Farm

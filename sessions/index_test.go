@@ -81,6 +81,15 @@ func checkIndex(t *rapid.T, s *sessions.Snapshot) {
 			}
 		}
 	}
+	domains := map[string]bool{}
+	for a := range s.Accounts {
+		domains[a.Domain] = true
+	}
+	for _, d := range []string{"", "CONTOSO", "contoso.example", "FABRIKAM"} {
+		if got := s.AnyDomain(func(x string) bool { return x == d }); got != domains[d] {
+			t.Fatalf("domain %q: %v", d, got)
+		}
+	}
 	for _, user := range append(users, "nobody") {
 		for _, domain := range []string{"", "CONTOSO", "FABRIKAM"} {
 			a := sessions.Account{Domain: domain, User: user}

@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -134,6 +135,16 @@ func (s *Snapshot) Host(name string) *HostState {
 	return nil
 }
 
+// AnyDomain reports whether is is true of the domain of an account with a session.
+func (s *Snapshot) AnyDomain(is func(domain string) bool) bool {
+	for domain := range s.index().domains {
+		if is(domain) {
+			return true
+		}
+	}
+	return false
+}
+
 // WithDraining is s with an operator's word, by host name, in place of what the
 // configuration says of draining. What a host says of itself stays: it would turn
 // newcomers away in any case.
@@ -145,6 +156,31 @@ func (s *Snapshot) WithDraining(word map[string]bool) *Snapshot {
 	for i := range hosts {
 		if on, said := word[hosts[i].Host.Name]; said {
 			hosts[i].Host.Draining = on
+		}
+	}
+	return &Snapshot{Hosts: hosts, idx: s.index()} // which does not know of draining
+}
+
+// Shifted is s as it would be later by d if nothing happened until then and every
+// host was read again: all that has lasted for a time has lasted longer. It is
+// for questions; d may be negative.
+func (s *Snapshot) Shifted(d time.Duration) *Snapshot {
+	hosts := slices.Clone(s.Hosts)
+	for i := range hosts {
+		h := &hosts[i]
+		if h.Report != nil {
+			r := *h.Report
+			r.ReadAt = r.ReadAt.Add(d)
+			if r.HostTime.IsZero() { // the sessions' times are in the broker's clock
+				r.HostTime = h.Report.ReadAt
+			}
+			r.HostTime = r.HostTime.Add(d)
+			h.Report = &r
+		}
+		h.Usage = maps.Clone(h.Usage)
+		for id, u := range h.Usage {
+			u.At = u.At.Add(d)
+			h.Usage[id] = u
 		}
 	}
 	return NewSnapshot(hosts)
@@ -169,6 +205,10 @@ func (s *Snapshot) Counted(i int) int { return s.index().hosts[i].counted }
 
 // Ref is the reference of session j of Hosts[i]. It is the Snapshot's own: read only.
 func (s *Snapshot) Ref(i, j int) *Ref { return &s.index().hosts[i].refs[j] }
+
+// UserRefs are the references of the sessions of Hosts[i] that have a user. They are
+// the Snapshot's own: read only. (Appending copies them.)
+func (s *Snapshot) UserRefs(i int) []Ref { return s.index().hosts[i].users }
 
 // FarmSize is the number of farm's hosts.
 func (s *Snapshot) FarmSize(farm string) int {

@@ -160,3 +160,25 @@ func TestAnOperatorsWordOnDraining(t *testing.T) {
 		t.Error("the snapshot that it was made from has changed")
 	}
 }
+
+// As time goes by all that lasts lasts longer, and the readings stay fresh.
+func TestShifted(t *testing.T) {
+	at := time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
+	s := sessions.Session{ID: 1, Account: sessions.Account{User: "a"}, State: sessions.StateDisconnected, DisconnectedAt: at.Add(-time.Hour)}
+	for _, hostTime := range []time.Time{{}, at} {
+		was := sessions.NewSnapshot([]sessions.HostState{{
+			Host: sessions.Host{Name: "ts1"}, FreshFor: time.Minute,
+			Report: &sessions.Report{ReadAt: at, HostTime: hostTime, Sessions: []sessions.Session{s}},
+			Usage:  map[int]sessions.Usage{1: {At: at}},
+		}, {Host: sessions.Host{Name: "ts2"}}})
+		for _, d := range []time.Duration{0, 3 * time.Hour, -30 * time.Minute} {
+			h := was.Shifted(d).Host("ts1")
+			if got, ok := h.Report.DisconnectedFor(s, at.Add(d)); !ok || got != time.Hour+d || !h.Fresh(at.Add(d)) || !h.Usage[1].At.Equal(at.Add(d)) {
+				t.Errorf("%s later it has been disconnected for %s (%v); usage %+v", d, got, ok, h.Usage)
+			}
+		}
+		if h := was.Host("ts1"); !h.Report.ReadAt.Equal(at) || !h.Report.HostTime.Equal(hostTime) || !h.Usage[1].At.Equal(at) {
+			t.Errorf("the snapshot itself has changed: %+v", h)
+		}
+	}
+}

@@ -29,7 +29,7 @@ func Kinds() []string {
 	for _, e := range Events() {
 		words = append(words, string(e))
 	}
-	for k := placement.Reconnect; k <= placement.Refuse; k++ {
+	for k := placement.Reconnect; k <= placement.Disconnect; k++ {
 		words = append(words, k.String())
 	}
 	return words

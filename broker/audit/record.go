@@ -48,12 +48,36 @@ const (
 	// DrainSet: an operator drains a host (Host, Setting), or does not, or leaves
 	// that to the configuration again.
 	DrainSet Event = "drain-set"
+
+	// IdleWarned: the user of an active session (Decision.Idle, Account) who does
+	// nothing was told that it will be disconnected.
+	IdleWarned Event = "idle-warned"
+	// IdleSpared: it was not, and Error says why; nothing was touched.
+	IdleSpared Event = "idle-spared"
+	// IdleDisconnected: it was; it goes on without a client.
+	IdleDisconnected Event = "idle-disconnected"
+	// IdleFailed: the user could not be warned, or it is not known whether it was.
+	IdleFailed Event = "idle-failed"
+
 	// MessageShown: an operator had a text (Setting) shown to the user (Account) of a
 	// session (Session), or tried to (Error).
 	MessageShown Event = "message-shown"
 	// Reloaded: the configuration was read anew, by an operator or by a signal (By is
 	// ""), or could not be used (Error).
 	Reloaded Event = "reloaded"
+)
+
+// Evidence is what was known of a caller when somebody was logged off for them.
+type Evidence string
+
+// The kinds of evidence, the strongest first.
+const (
+	// Credentials: the host has accepted the caller's password.
+	Credentials Evidence = "credentials"
+	// KnownUser: nobody has shown a password; the name is that of a known account.
+	KnownUser Evidence = "known-user"
+	// TrustedClient: nobody has shown a password; the address is in trusted_clients.
+	TrustedClient Evidence = "trusted-client"
 )
 
 // Configured is the Setting of what an operator has given back to the
@@ -64,7 +88,8 @@ const Configured = "configured"
 func Events() []Event {
 	return []Event{
 		Decided, Refused, Left, Evicting, Evicted, EvictionRefused, EvictionStuck, EvictionFailed, Confirmed, SecondSession,
-		Noted, ModeSet, KeepSet, KeepEnded, DrainSet, MessageShown, Reloaded,
+		Noted, ModeSet, KeepSet, KeepEnded, DrainSet,
+		IdleWarned, IdleSpared, IdleDisconnected, IdleFailed, MessageShown, Reloaded,
 	}
 }
 
@@ -102,6 +127,9 @@ type Record struct {
 	Setting string `json:"setting,omitempty"`
 	// Until is, for KeepSet, when it ends.
 	Until time.Time `json:"until,omitzero"`
+	// Evidence is, for the steps of an eviction, why it was believed that the caller
+	// may have somebody logged off.
+	Evidence Evidence `json:"evidence,omitempty"`
 	// Note is, for Noted, what there is to note.
 	Note *Note `json:"note,omitempty"`
 }

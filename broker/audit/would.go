@@ -106,11 +106,16 @@ func (s *Summary) Add(r *Record) {
 		w.From = r.Time
 	}
 	w.To = r.Time
-	w.Decisions++
-	if r.Decision.Kind != placement.WaitForSlot {
+	ahead := r.Decision.Kind == placement.KeepFree
+	if !ahead {
+		w.Decisions++
+	}
+	if !ahead && r.Decision.Kind != placement.WaitForSlot {
 		return
 	}
-	w.Full++
+	if !ahead {
+		w.Full++
+	}
 	for _, c := range r.Decision.Candidates {
 		if c.As == "victim" && !c.Chosen && c.Session != 0 {
 			s.spared[reasonClass(c.Why)]++
@@ -120,7 +125,9 @@ func (s *Summary) Add(r *Record) {
 	if v == nil {
 		return
 	}
-	w.Wanted++
+	if !ahead {
+		w.Wanted++
+	}
 	if i, again := s.seen[v.Ref()]; again {
 		w.Logoffs[i].Times++
 		return
@@ -128,6 +135,9 @@ func (s *Summary) Add(r *Record) {
 	l := WouldLogoff{
 		At: r.Time, Farm: r.Farm, Host: v.Host, Session: v.Session.ID, Account: v.Session.Account,
 		DisconnectedFor: v.DisconnectedFor, For: r.Caller(), Client: r.Identity.Client, Times: 1,
+	}
+	if ahead {
+		l.For = "headroom"
 	}
 	if l.Stopped = s.stops(&l); l.Stopped == "" {
 		s.done = append(s.done, stamp{l.At, l.Host, l.Client})
@@ -144,7 +154,7 @@ func (s *Summary) stops(l *WouldLogoff) string {
 		if x.host == l.Host {
 			onHost++
 		}
-		if x.client == l.Client {
+		if x.client.IsValid() && x.client == l.Client {
 			byClient++
 		}
 	}
@@ -160,7 +170,7 @@ func (s *Summary) stops(l *WouldLogoff) string {
 // reasonClass is why without its numbers and names, so that the same reasons can
 // be counted together.
 func reasonClass(why string) string {
-	for _, class := range []string{"not disconnected", "protected by", "disconnected for"} {
+	for _, class := range []string{"not disconnected", "protected by", "disconnected for", "busy", "kept by", "its user has marked it"} {
 		if strings.HasPrefix(why, class) {
 			switch class {
 			case "protected by":

@@ -39,6 +39,8 @@ var measures = []measure{
 	{"pings_paced_cpu", "CPU per exchange at that", "µs", 1e6, false, ""},
 	{"idle_user", "memory per idle connection, of the process", "bytes", 1, false, "memory_per_idle_connection"},
 	{"idle_kernel", "of the kernel (both ends of all connections)", "bytes", 1, false, ""},
+	{"idle_wakeups", "with so many idle connections: wake-ups of the process", "/s", 1, false, ""},
+	{"idle_cpu", "CPU of the process", "ms/s", 1e3, false, ""},
 }
 
 // values are what one contestant was measured at, by measure.key.
@@ -117,7 +119,7 @@ func measureAll(c *contestant, e effort) (values, error) {
 	return v, err
 }
 
-// idle measures the memory of connections that nothing is sent on.
+// idle measures what connections cost that nothing is sent on.
 func idle(c *contestant, load *loadgen.Client, e effort, v values) error {
 	time.Sleep(e.settle)
 	user, kernel := userMemory(c.pid()), kernelMemory()
@@ -125,6 +127,11 @@ func idle(c *contestant, load *loadgen.Client, e effort, v values) error {
 		time.Sleep(e.settle)
 		v["idle_user"] = float64(userMemory(c.pid())-user) / float64(e.idle)
 		v["idle_kernel"] = float64(kernelMemory()-kernel) / float64(e.idle)
+		began, woken, cpu := time.Now(), switches(c.pid()), cpuOf(c.pid())
+		time.Sleep(e.settle)
+		passed := time.Since(began).Seconds()
+		v["idle_wakeups"] = float64(switches(c.pid())-woken) / passed
+		v["idle_cpu"] = (cpuOf(c.pid()) - cpu).Seconds() / passed
 		return nil
 	})
 }

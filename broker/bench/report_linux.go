@@ -194,7 +194,7 @@ const (
 // section is the text for docs/benchmarks.md.
 func (r *results) section(table string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s. %s. %d rounds in %s; load before: %s.\n\n", time.Now().UTC().Format(time.DateOnly), machine(), r.effort.rounds, r.took.Round(time.Second), r.loadBefore)
+	fmt.Fprintf(&b, "%s. %s. %d rounds in %s, %d idle connections; load before: %s.\n\n", time.Now().UTC().Format(time.DateOnly), machine(), r.effort.rounds, r.took.Round(time.Second), r.effort.idle, r.loadBefore)
 	b.WriteString(table)
 	b.WriteString("\n`ratios_to_haproxy` in `bin/bench.json` (of several rows with one name the geometric mean):\n\n")
 	ratios := r.ratios()

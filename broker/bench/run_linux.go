@@ -17,6 +17,9 @@ type Options struct {
 	Quick bool
 	// Rounds is how often each contestant is measured; 0: by Quick.
 	Rounds int
+	// Idle is how many idle connections are held; 0: 10,000, or 3,000 if Quick. It is no
+	// more than the system has descriptors for.
+	Idle int
 	// Only are the contestants to measure; none: all.
 	Only []string
 	// JSON and Markdown are files to write the results to; "" for none. In Markdown
@@ -38,6 +41,9 @@ func Run(o Options) error {
 	}
 	if o.Rounds > 0 {
 		e.rounds = o.Rounds
+	}
+	if o.Idle > 0 {
+		e.idle = o.Idle
 	}
 	e.connections = connections
 	e.idle = min(e.idle, connections)

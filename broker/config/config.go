@@ -10,7 +10,7 @@ import (
 )
 
 // Config is what a broker.yaml says, with every default filled in. It is
-// immutable, and equal to another by reflect.DeepEqual if the files say the same.
+// immutable, and equal to another by reflect.DeepEqual if the files are the same.
 type Config struct {
 	// Listeners are in the order of the file, never empty.
 	Listeners []Listener
@@ -26,6 +26,8 @@ type Config struct {
 	// Farms are sorted by name, never empty.
 	Farms    []Farm
 	Identity Identity
+
+	source source // for WhatIf
 
 	// Warnings are what is allowed but risky, in the order of the file.
 	Warnings Problems
@@ -156,6 +158,8 @@ type Farm struct {
 	// SoftLimit is how long a logoff may take before the next victim is looked
 	// for, HardLimit when it counts as stuck. SoftLimit <= HardLimit.
 	SoftLimit, HardLimit time.Duration
+	// IdleMessage warns users before they are disconnected; "" for the broker's own.
+	IdleMessage string
 	// Hosts are sorted by name, never empty.
 	Hosts []Host
 }
@@ -263,8 +267,8 @@ type Identity struct {
 	UPNSuffixes map[string]string
 	// TrustedClients are networks whose word on who they are is believed.
 	TrustedClients []netip.Prefix
-	// Clients say who sits at an address.
-	Clients map[netip.Addr]sessions.Account
+	// Clients say who sits at an address or in a network.
+	Clients map[netip.Prefix]sessions.Account
 	// RememberEntries is how many addresses are remembered with their account,
 	// RememberFor for how long. 0 entries: none.
 	RememberEntries int

@@ -43,6 +43,7 @@ func TestSmallestFileHasTheDefaults(t *testing.T) {
 				Eviction: placement.Eviction{
 					Mode: placement.Shadow, Proof: placement.Credentials, MinDisconnected: 15 * time.Minute,
 					PerHostPerHour: 6, PerClientPerHour: 4,
+					BusyCPU: .02, BusyIO: 131072, IdleWarning: 2 * time.Minute, HonourKeepMark: true, KeepMarkMax: 24 * time.Hour,
 				},
 			},
 			Wait: 30 * time.Second, Reservation: 90 * time.Second, ReservationsPerClient: 16,
@@ -79,6 +80,7 @@ func TestMerging(t *testing.T) {
 		Pins:    []placement.Pin{{Account: sessions.Account{Domain: "CONTOSO", User: "alice"}, Host: "ts2"}},
 		Eviction: placement.Eviction{
 			Mode: placement.Evict, Proof: placement.Credentials, RefuseUnproven: true, MinDisconnected: 48 * time.Hour, PerClientPerHour: 4,
+			BusyCPU: .02, BusyIO: 131072, IdleWarning: 2 * time.Minute, HonourKeepMark: true, KeepMarkMax: 24 * time.Hour,
 			Protect:          []string{"Administrator", "frank", `CONTOSO\adm-?`, "backup*"},
 			ProtectProcesses: []string{"setup*.exe", "robocopy.exe"},
 		},
@@ -111,8 +113,11 @@ func TestMerging(t *testing.T) {
 	linux := cfg.Farm("linux")
 	diff(t, placement.Policy{
 		Balance: placement.FillFirst, TakeOverActive: true,
-		Eviction: placement.Eviction{Mode: placement.Off, MinDisconnected: 48 * time.Hour, PerClientPerHour: 4, Protect: []string{"Administrator"},
-			ProtectProcesses: []string{"setup*.exe"}},
+		Eviction: placement.Eviction{
+			Mode: placement.Off, MinDisconnected: 48 * time.Hour, PerClientPerHour: 4, Protect: []string{"Administrator"},
+			ProtectProcesses: []string{"setup*.exe"},
+			BusyCPU:          .02, BusyIO: 131072, IdleWarning: 2 * time.Minute, HonourKeepMark: true, KeepMarkMax: 24 * time.Hour,
+		},
 	}, linux.Policy)
 	known := filepath.Join(folder, "known")
 	diff(t, []Host{{
@@ -138,7 +143,7 @@ func TestMerging(t *testing.T) {
 		Aliases:        map[string]sessions.Account{"boss": alice},
 		UPNSuffixes:    map[string]string{"contoso.example": "CONTOSO"},
 		TrustedClients: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")},
-		Clients:        map[netip.Addr]sessions.Account{netip.MustParseAddr("10.1.2.3"): {User: "kiosk"}},
+		Clients:        map[netip.Prefix]sessions.Account{netip.MustParsePrefix("10.1.2.3/32"): {User: "kiosk"}},
 		RememberFor:    720 * time.Hour,
 		Tokens: Tokens{
 			Keys:    []string{filepath.Join(folder, "key"), filepath.Join(folder, "ts1")},
@@ -152,6 +157,33 @@ func TestMerging(t *testing.T) {
 	if cfg.Farm("Office") != nil {
 		t.Error("Farm found a farm of another name")
 	}
+}
+
+// A farm's rules over those for all: what protects adds up, what a farm says of its
+// own counts, and what is asked for by name must be known.
+func TestRulesOfEviction(t *testing.T) {
+	cfg, err := parseFile(t, "testdata/good/rules.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const workdays placement.Weekdays = 1<<time.Monday | 1<<time.Tuesday | 1<<time.Wednesday | 1<<time.Thursday | 1<<time.Friday
+	want := placement.Eviction{
+		Mode: placement.Shadow, Proof: placement.Credentials, MinDisconnected: 15 * time.Minute, PerHostPerHour: 6, PerClientPerHour: 4,
+		MinDisconnectedFor: []placement.Grace{{Pattern: `CONTOSO\boss`, For: 8 * time.Hour}, {Pattern: "bob", For: 24 * time.Hour}},
+		Hours: placement.Hours{Location: berlin, Windows: []placement.Window{
+			{Days: workdays, From: 7 * 60, To: 19 * 60}, {Days: 1 << time.Saturday, From: 10 * 60, To: 14 * 60},
+		}},
+		BusyCPU: .05, BusyIO: 1000, CPUMustBeKnown: true, IOMustBeKnown: true, PerFarmPerHour: 20, PerHour: 3, IdleWarning: 2 * time.Minute, KeepMarkMax: 24 * time.Hour,
+	}
+	diff(t, want, cfg.Farm("b").Policy.Eviction)
+	want.MinDisconnectedFor = append(want.MinDisconnectedFor, placement.Grace{Pattern: "carol", For: 4 * time.Hour}, placement.Grace{Pattern: "svc-*", For: time.Minute})
+	want.Hours.Windows = []placement.Window{{Days: placement.EveryDay, From: 22 * 60, To: 6 * 60}}
+	want.BusyCPU, want.CPUMustBeKnown, want.BusyIO, want.IOMustBeKnown, want.PerHour = 0, false, 131072, false, 0
+	diff(t, want, cfg.Farm("a").Policy.Eviction)
 }
 
 func TestTheSameFileGivesEqualConfigs(t *testing.T) {
@@ -212,7 +244,8 @@ eviction: {protect_list: protected.txt}
 // diff fails t if got is not want; nil and empty are the same.
 func diff[T any](t *testing.T, want, got T) {
 	t.Helper()
-	opts := cmp.Options{cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})}
+	opts := cmp.Options{cmpopts.IgnoreUnexported(Config{}), cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}),
+		cmp.Comparer(func(a, b *time.Location) bool { return reflect.DeepEqual(a, b) })}
 	if d := cmp.Diff(want, got, opts); d != "" {
 		t.Errorf("-want +got:\n%s", d)
 	}

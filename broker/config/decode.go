@@ -123,7 +123,7 @@ func (d *decoder) value(n ast.Node, p path, v reflect.Value, tag reflect.StructT
 	case reflect.Struct:
 		d.structure(n, p, v)
 	case reflect.Map:
-		d.mapping(n, p, v)
+		d.mapping(n, p, v, tag)
 	case reflect.Slice:
 		d.list(n, p, v, tag)
 	default:
@@ -159,11 +159,11 @@ func (d *decoder) structure(n ast.Node, p path, v reflect.Value) {
 }
 
 // mapping decodes n into the map v, from text to values of one type.
-func (d *decoder) mapping(n ast.Node, p path, v reflect.Value) {
+func (d *decoder) mapping(n ast.Node, p path, v reflect.Value, tag reflect.StructTag) {
 	v.Set(reflect.MakeMap(v.Type()))
 	d.entries(n, p, func(key string, kp path, value ast.Node) {
 		e := fresh(v.Type().Elem())
-		d.value(value, kp, e, "")
+		d.value(value, kp, e, tag)
 		v.SetMapIndex(reflect.ValueOf(key), e)
 	})
 }

@@ -44,6 +44,11 @@ func presets(goos string) fileKeys {
 			Mode: "shadow", Proof: "credentials", WithoutNLA: "known-user",
 			MinDisconnected: 15 * time.Minute,
 			PerHostPerHour:  6, PerClientPerHour: 4,
+			Hours:            hoursKeys{Timezone: "Local"},
+			BusyCPU:          2,          // percent: what a desktop without work stays below
+			BusyIO:           128 * 1024, // a megabit per second
+			IdleWarning:      2 * time.Minute,
+			HonourKeepMarker: true, KeepMarkerMax: 24 * time.Hour,
 			SoftLimit: time.Minute, HardLimit: 5 * time.Minute,
 		},
 		Identity: identityKeys{Remember: rememberKeys{Entries: 10000, For: 30 * 24 * time.Hour}},

@@ -49,7 +49,7 @@ func TestExampleHasEveryKey(t *testing.T) {
 	m.read = func(string) ([]byte, error) { return nil, nil }
 	m.stat = func(name string) (fs.FileInfo, error) { return info{name, 0o600}, nil }
 	m.env = func(string) (string, bool) { return "x", true }
-	if cfg, err := parse("broker.yaml", uncomment(t), m); err != nil {
+	if cfg, err := parse("broker.yaml", uncomment(t), m, nil); err != nil {
 		t.Errorf("with all settings:\n%v", err)
 	} else if len(cfg.Warnings) > 0 {
 		t.Errorf("with all settings there are warnings:\n%v", cfg.Warnings)

@@ -26,8 +26,10 @@ func (b *builder) farms() []Farm {
 		f := Farm{Name: name, Wait: k.Wait, Reservation: k.Reservation, ReservationsPerClient: k.ReservationsPerClient}
 		f.Policy.Balance = balances[k.Balance]
 		f.Policy.TakeOverActive = k.TakeOverActive
+		f.Policy.Reserve = b.reserve(p.key("reserve"), k.Reserve)
 		ev := b.farmEviction(p.key("eviction"), &k)
-		f.Policy.Eviction, f.SoftLimit, f.HardLimit = b.eviction(ev), ev.SoftLimit, ev.HardLimit
+		f.IdleMessage = ev.IdleMessage
+		f.Policy.Eviction, f.SoftLimit, f.HardLimit = b.eviction(ev, p.key("eviction"), "eviction"), ev.SoftLimit, ev.HardLimit
 		for i, hk := range k.Hosts {
 			hp := p.key("hosts").index(i)
 			h := b.host(hp, &hk, name)
@@ -74,6 +76,21 @@ func (b *builder) once(taken map[string]path, p path, value, what string) {
 		return
 	}
 	taken[value] = p
+}
+
+// reserve are the slots that are kept for some accounts.
+func (b *builder) reserve(p path, k reserveKeys) placement.Reserve {
+	switch {
+	case k.Slots > 0 && len(k.Users) == 0 && !b.failed[p.key("users")]:
+		b.bad(p.key("users"), "is missing", "whom the slots are kept for, such as [Administrator]")
+	case k.Slots == 0 && len(k.Users) > 0:
+		b.bad(p.key("slots"), "is missing", "how many of the farm's slots are kept")
+	}
+	r := placement.Reserve{Slots: k.Slots}
+	for _, u := range k.Users {
+		r.Users = append(r.Users, string(u))
+	}
+	return r
 }
 
 func (b *builder) pins(p path, ks map[string]string, hosts []Host) []placement.Pin {

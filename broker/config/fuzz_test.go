@@ -23,8 +23,8 @@ func FuzzParse(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		cfg, err := parse("broker.yaml", data, madeUp)
-		again, errAgain := parse("broker.yaml", data, madeUp)
+		cfg, err := parse("broker.yaml", data, madeUp, nil)
+		again, errAgain := parse("broker.yaml", data, madeUp, nil)
 		if err != nil {
 			ps, ok := err.(Problems)
 			if !ok || len(ps) == 0 || cfg != nil {

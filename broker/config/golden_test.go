@@ -80,7 +80,7 @@ func parseFile(t *testing.T, file string) (*Config, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return parse(filepath.ToSlash(file), data, madeUp)
+	return parse(filepath.ToSlash(file), data, madeUp, nil)
 }
 
 var madeUp = machine{

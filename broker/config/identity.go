@@ -16,7 +16,7 @@ func (b *builder) identity() Identity {
 		TrustedClients:  b.networks("identity.trusted_clients", k.TrustedClients, "is taken for whom they say they are"),
 		Aliases:         make(map[string]sessions.Account),
 		UPNSuffixes:     make(map[string]string),
-		Clients:         make(map[netip.Addr]sessions.Account),
+		Clients:         make(map[netip.Prefix]sessions.Account),
 		RememberEntries: k.Remember.Entries,
 		RememberFor:     k.Remember.For,
 		Tokens:          b.tokens(),
@@ -47,13 +47,14 @@ func (b *builder) identity() Identity {
 	taken = make(map[string]path)
 	for _, text := range slices.Sorted(maps.Keys(k.Clients)) {
 		p := path("identity.clients").key(text)
-		ip, err := parseAddr(text)
-		if err != nil {
+		var n network
+		if err := n.UnmarshalText([]byte(text)); err != nil {
 			b.illegible(p, text, err)
 			continue
 		}
-		b.once(taken, p, ip.String(), "is used twice")
-		id.Clients[ip] = sessions.Account(k.Clients[text])
+		client := netip.Prefix(n)
+		b.once(taken, p, client.String(), "is used twice")
+		id.Clients[client] = sessions.Account(k.Clients[text])
 	}
 	return id
 }

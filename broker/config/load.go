@@ -33,12 +33,16 @@ func Load(path string) (*Config, error) {
 // Parse reads a configuration from data. Name stands in the problems, and other
 // files are looked for in its folder. The error is Problems.
 func Parse(name string, data []byte) (*Config, error) {
-	return parse(name, data, machine{
+	return parse(name, data, thisMachine(), nil)
+}
+
+func thisMachine() machine {
+	return machine{
 		goos: runtime.GOOS,
 		read: func(name string) ([]byte, error) { return readLimited(name, maxFile) },
 		stat: os.Stat,
 		env:  os.LookupEnv,
-	})
+	}
 }
 
 // machine is what a configuration needs to know of the machine that it is for.
@@ -49,12 +53,19 @@ type machine struct {
 	env  func(name string) (string, bool)
 }
 
-func parse(name string, data []byte, m machine) (*Config, error) {
+// parse reads data, which edit, if there is one, may change before it is
+// understood.
+func parse(name string, data []byte, m machine, edit func(root *ast.MappingNode)) (*Config, error) {
 	d := newDecoder(name)
 	keys := presets(m.goos)
 	root := d.document(data)
 	if root == nil {
 		return nil, d.problems.sorted(name)
+	}
+	if edit != nil {
+		m := mapping(root)
+		edit(m)
+		root = m
 	}
 	d.value(root, "", reflect.ValueOf(&keys).Elem(), "")
 	b := &builder{decoder: d, machine: m, keys: keys, folder: filepath.Dir(name)}
@@ -63,6 +74,7 @@ func parse(name string, data []byte, m machine) (*Config, error) {
 		return nil, d.problems.sorted(name)
 	}
 	cfg.Warnings = d.warnings.sorted(name)
+	cfg.source = source{name, data}
 	return cfg, nil
 }
 

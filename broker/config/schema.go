@@ -94,8 +94,14 @@ type farmKeys struct {
 	Reservation           time.Duration       `yaml:"reservation" min:"10s" max:"1h"`
 	ReservationsPerClient int                 `yaml:"reservations_per_client" min:"1" max:"100000"`
 	Pins                  map[string]string   `yaml:"pins"`
+	Reserve               reserveKeys         `yaml:"reserve"`
 	Eviction              later[evictionKeys] `yaml:"eviction"`
 	Hosts                 []hostKeys          `yaml:"hosts,required"`
+}
+
+type reserveKeys struct {
+	Users []pattern `yaml:"users"`
+	Slots int       `yaml:"slots" min:"0" max:"10000"`
 }
 
 type hostKeys struct {
@@ -175,17 +181,34 @@ type secretKeys struct {
 }
 
 type evictionKeys struct {
-	Mode             string        `yaml:"mode" oneof:"off shadow evict"`
-	Proof            string        `yaml:"proof" oneof:"known-user credentials"`
-	WithoutNLA       string        `yaml:"without_nla" oneof:"known-user refuse"`
-	MinDisconnected  time.Duration `yaml:"min_disconnected" min:"0s" max:"30d"`
-	Protect          []pattern     `yaml:"protect"`
-	ProtectList      string        `yaml:"protect_list"`
-	ProtectProcesses []pattern     `yaml:"protect_processes"`
-	PerHostPerHour   int           `yaml:"per_host_per_hour" min:"0" max:"10000"`
-	PerClientPerHour int           `yaml:"per_client_per_hour" min:"0" max:"10000"`
-	SoftLimit        time.Duration `yaml:"soft_limit" min:"5s" max:"30m"`
-	HardLimit        time.Duration `yaml:"hard_limit" min:"5s" max:"2h"`
+	Mode               string                   `yaml:"mode" oneof:"off shadow evict"`
+	Proof              string                   `yaml:"proof" oneof:"known-user credentials"`
+	WithoutNLA         string                   `yaml:"without_nla" oneof:"known-user refuse"`
+	MinDisconnected    time.Duration            `yaml:"min_disconnected" min:"0s" max:"30d"`
+	MinDisconnectedFor map[string]time.Duration `yaml:"min_disconnected_for" min:"1s" max:"30d"`
+	Hours              hoursKeys                `yaml:"hours"`
+	Protect            []pattern                `yaml:"protect"`
+	ProtectList        string                   `yaml:"protect_list"`
+	ProtectProcesses   []pattern                `yaml:"protect_processes"`
+	PerHostPerHour     int                      `yaml:"per_host_per_hour" min:"0" max:"10000"`
+	PerClientPerHour   int                      `yaml:"per_client_per_hour" min:"0" max:"10000"`
+	PerFarmPerHour     int                      `yaml:"per_farm_per_hour" min:"0" max:"100000"`
+	PerHour            int                      `yaml:"per_hour" min:"0" max:"100000"`
+	BusyCPU            int                      `yaml:"busy_cpu" min:"0" max:"10000"`
+	BusyIO             int                      `yaml:"busy_io" min:"0" max:"1000000000"`
+	HonourKeepMarker   bool                     `yaml:"honour_keep_marker"`
+	KeepMarkerMax      time.Duration            `yaml:"keep_marker_max" min:"0s" max:"7d"`
+	IdleActive         time.Duration            `yaml:"evict_idle_active" min:"0s" max:"30d"`
+	IdleWarning        time.Duration            `yaml:"idle_warning" min:"30s" max:"1h"`
+	IdleMessage        string                   `yaml:"idle_message"`
+	Headroom           int                      `yaml:"headroom" min:"0" max:"10000"`
+	SoftLimit          time.Duration            `yaml:"soft_limit" min:"5s" max:"30m"`
+	HardLimit          time.Duration            `yaml:"hard_limit" min:"5s" max:"2h"`
+}
+
+type hoursKeys struct {
+	Timezone string   `yaml:"timezone"`
+	Evict    []window `yaml:"evict"`
 }
 
 type identityKeys struct {

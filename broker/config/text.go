@@ -48,6 +48,18 @@ func (p *pattern) UnmarshalText(b []byte) error {
 	return nil
 }
 
+// window is a time of the week.
+type window placement.Window
+
+func (w *window) UnmarshalText(b []byte) error {
+	parsed, err := placement.ParseWindow(string(b))
+	if err != nil {
+		return &wordError{what: "is no time of the week", allowed: "such as 'Mon-Fri 07:00-19:00', 'Sat,Sun 10:00-14:00' or '22:00-06:00'"}
+	}
+	*w = window(parsed)
+	return nil
+}
+
 // network is an address range, or one address.
 type network netip.Prefix
 

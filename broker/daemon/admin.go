@@ -17,6 +17,8 @@ import (
 	"github.com/rdpbroker/rdpbroker/broker/config"
 	"github.com/rdpbroker/rdpbroker/broker/metrics"
 	"github.com/rdpbroker/rdpbroker/broker/placement"
+	"github.com/rdpbroker/rdpbroker/rdpproxy"
+	"github.com/rdpbroker/rdpbroker/sessions"
 )
 
 // endpoint is one address at which the broker answers HTTP.
@@ -135,10 +137,15 @@ func (d *Daemon) config() *config.Config {
 // metricsState is how things stand, for a scrape.
 func (d *Daemon) metricsState() metrics.State {
 	s := metrics.State{Now: time.Now(), Snapshot: d.Snapshot(), Waiting: map[string]int{}, Claims: &placement.Claims{}}
+	s.Stuck, s.Modes = map[sessions.Ref]bool{}, map[string]placement.Mode{}
 	for _, f := range d.config().Farms {
 		s.Waiting[f.Name] = 0
+		s.Modes[f.Name] = d.broker.Mode(f.Name)
 	}
 	st := d.broker.Status()
+	for _, ref := range st.Stuck {
+		s.Stuck[ref] = true
+	}
 	for _, r := range st.Reservations {
 		s.Claims.Add(r.Claim())
 	}
@@ -158,5 +165,5 @@ func (d *Daemon) prepareMetrics(cfg *config.Config) {
 			hosts = append(hosts, h.Name)
 		}
 	}
-	d.metrics.Prepare(farms, hosts)
+	d.metrics.Prepare(farms, hosts, rdpproxy.RefusalKinds())
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
@@ -102,6 +103,7 @@ func New(cfg *config.Config, o Options) (*Daemon, error) {
 		farmOf: map[string]string{}, looked: make(chan struct{}),
 	}
 	d.looking = sync.OnceFunc(func() { close(d.looked) })
+	d.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	d.metrics = metrics.New(d.registry)
 	d.metrics.Version(o.Version)
 	d.metrics.Watch(d.metricsState)
@@ -133,13 +135,16 @@ func New(cfg *config.Config, o Options) (*Daemon, error) {
 		})
 	}
 	d.resolver.Store(identity.NewResolver(people, memory(cfg)))
+	d.recall()
 	d.broker = broker.New(farms(cfg), broker.Deps{
-		Ledger:   new(ledger.Memory),
-		Evictor:  d.evictor,
-		Refresh:  func(host string) { d.inventory.Refresh(host) },
-		Record:   d.record,
-		Learn:    d.learn,
-		Remember: d.remember,
+		Ledger:       new(ledger.Memory),
+		Evictor:      d.evictor,
+		Messenger:    d.messenger,
+		Disconnecter: d.disconnecter,
+		Refresh:      func(host string) { d.inventory.Refresh(host) },
+		Record:       d.record,
+		Learn:        d.learn,
+		Remember:     d.remember,
 	})
 	if err := d.restore(); err != nil {
 		return nil, errors.Join(err, d.close())
@@ -170,7 +175,7 @@ func (d *Daemon) Listen() (clients []net.Addr, err error) {
 		}
 	}()
 	for i, l := range d.cfg.Listeners {
-		ln, err := net.Listen("tcp", l.Address)
+		ln, err := listen(l.Address)
 		if err != nil {
 			return nil, fmt.Errorf("listen[%d].address: %w", i, err)
 		}
@@ -187,6 +192,14 @@ func (d *Daemon) Listen() (clients []net.Addr, err error) {
 		return nil, err
 	}
 	return clients, nil
+}
+
+// listen binds an address for RDP clients. Not for Multipath TCP, which no RDP client
+// speaks: the sockets of such a listener cannot be set up once for all connections.
+func listen(address string) (net.Listener, error) {
+	var c net.ListenConfig
+	c.SetMultipathTCP(false)
+	return c.Listen(context.Background(), "tcp", address)
 }
 
 func (d *Daemon) closeListeners() {
@@ -214,6 +227,7 @@ func (d *Daemon) Run(stop, kill context.Context) error {
 		rooms.Go(func() error { return d.audit.Run(inner) })
 	}
 	rooms.Go(func() error { return d.webhook.Run(inner) })
+	rooms.Go(func() error { return d.keepLearned(inner) })
 	d.checkDescriptors()
 	d.log.Info("rdpbroker runs", zap.String("version", d.opts.Version), zap.Int("hosts", len(d.Snapshot().Hosts)))
 
@@ -269,4 +283,16 @@ func (d *Daemon) evictor(host string) broker.Evictor {
 		return dr.driver
 	}
 	return nil
+}
+
+// messenger is what warns users of host, if its driver can.
+func (d *Daemon) messenger(host string) broker.Messenger {
+	m, _ := (*d.evictors.Load())[host].driver.(broker.Messenger)
+	return m
+}
+
+// disconnecter is what disconnects users of host, if its driver can.
+func (d *Daemon) disconnecter(host string) broker.Disconnecter {
+	x, _ := (*d.evictors.Load())[host].driver.(broker.Disconnecter)
+	return x
 }

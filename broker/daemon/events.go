@@ -78,6 +78,14 @@ func (d *Daemon) logRecord(r audit.Record) {
 		d.log.Info("left while waiting", fields...)
 	case audit.SecondSession:
 		d.log.Warn("somebody has a second session; the first one stays disconnected", append(fields, zap.Stringer("is", r.Account), zap.Stringers("earlier", r.Earlier))...)
+	case audit.IdleWarned:
+		d.log.Info("warned an idle user", append(fields, zap.Stringer("session", r.Decision.Idle.Ref()))...)
+	case audit.IdleDisconnected:
+		d.log.Info("disconnected an idle user", append(fields, zap.Stringer("session", r.Decision.Idle.Ref()))...)
+	case audit.IdleSpared:
+		d.log.Info("an idle user stays", append(fields, zap.Stringer("session", r.Decision.Idle.Ref()), zap.String("because", r.Error))...)
+	case audit.IdleFailed:
+		d.log.Warn("an idle user could not be disconnected", append(fields, zap.Stringer("session", r.Decision.Idle.Ref()), zap.String("error", r.Error))...)
 	case audit.Confirmed:
 		d.log.Debug("session seen", append(fields, zap.Stringer("is", r.Account))...)
 	default:

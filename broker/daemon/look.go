@@ -29,6 +29,15 @@ func lookedAtAll(s *sessions.Snapshot) bool {
 	return true
 }
 
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
 // awaitLook waits until every host has been looked at, for firstLook at most. A
 // decision on half a picture would give users a new session beside their own, and
 // log somebody off a host while the next one has a free slot.

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"time"
 
 	"go.uber.org/zap"
@@ -39,10 +40,32 @@ func (r router) Route(ctx context.Context, req rdpproxy.Request) (rdpproxy.Route
 	if err != nil {
 		return rdpproxy.Route{}, err
 	}
-	if a.Decision.Victim == nil {
-		d.metrics.Admitted(farm, time.Since(began))
+	return r.route(farm, req, id, a, began), nil
+}
+
+// RouteNow implements rdpproxy.PromptRouter.
+func (r router) RouteNow(req rdpproxy.Request) (rdpproxy.Route, bool) {
+	d := r.d
+	if !isClosed(d.looked) {
+		return rdpproxy.Route{}, false
 	}
-	end := d.connections.add(farm, req, id, a)
+	farm := d.farmOf[req.Listener]
+	began := time.Now()
+	id := d.resolver.Load().Resolve(hint(req, farm, began), d.inventory.Snapshot())
+	a, ok := d.broker.AdmitNow(farm, id)
+	if !ok {
+		return rdpproxy.Route{}, false
+	}
+	if id.Token != "" {
+		d.metrics.Token(farm, id.Token)
+	}
+	return r.route(farm, req, id, a, began), true
+}
+
+// route is the route of an assignment that was asked for at began.
+func (r router) route(farm string, req rdpproxy.Request, id sessions.Identity, a *broker.Assignment, began time.Time) rdpproxy.Route {
+	r.d.metrics.Admitted(farm, time.Since(began)-a.Waited)
+	end := r.d.connections.add(farm, req, id, a)
 	rt := rdpproxy.Route{
 		Host: a.Host.Name,
 		Addr: a.Host.Addr,
@@ -58,7 +81,7 @@ func (r router) Route(ctx context.Context, req rdpproxy.Request) (rdpproxy.Route
 	if a.NeedsProof {
 		rt.Accepted = a.Accepted
 	}
-	return rt, nil
+	return rt
 }
 
 // admit asks the broker, for the second time if unproven names a host that asks
@@ -118,9 +141,13 @@ func (d *Daemon) observer() rdpproxy.Observer {
 			d.metrics.Refused(kind)
 			d.metrics.Closed()
 		},
-		Opened: func(_, host string) { d.log.Debug("relaying", zap.String("host", host)) },
-		Closed: func(_, _ string, o rdpproxy.Outcome) {
-			d.metrics.Relayed(o.Relay.ToHost, o.Relay.ToClient)
+		Opened: func(_, host string, at netip.AddrPort) {
+			d.metrics.RelayBegan(host)
+			d.log.Debug("relaying", zap.String("host", host), zap.Stringer("at", at))
+			d.resolver.Load().Reached(host, at)
+		},
+		Closed: func(_, host string, o rdpproxy.Outcome) {
+			d.metrics.RelayEnded(host, o.Relay.ToHost, o.Relay.ToClient)
 			d.metrics.Closed()
 		},
 		DialFailed: func(host string) { d.metrics.DialFailed(host) },

@@ -20,6 +20,7 @@ func farms(cfg *config.Config) broker.Config {
 			SoftLimit:   f.SoftLimit,
 			HardLimit:   f.HardLimit,
 			PerClient:   f.ReservationsPerClient,
+			IdleMessage: f.IdleMessage,
 		}
 	}
 	return c

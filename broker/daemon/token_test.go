@@ -154,3 +154,22 @@ func TestADamagedKey(t *testing.T) {
 		}
 	}
 }
+
+// TestATokenForANamedHost: a token with an address leads to the host that was reached
+// there, though the configuration has only its DNS name.
+func TestATokenForANamedHost(t *testing.T) {
+	t.Parallel()
+	ts1 := startWindows(t, "ts1", full(9))
+	ts2 := startWindows(t, "ts2", full(9), away("bob", time.Hour))
+	address := ts2.rdp
+	ts2.rdp = "localhost:" + port(t, ts2.rdp)
+	s := newOffice(t, ts1, ts2).open(t)
+	for i, want := range []*windows{ts1, ts2} { // ts2 has been reached in between
+		c := s.dial(t, fmt.Sprint("127.0.0.", 10+i))
+		c.say(toAddress(t, address))
+		c.connected()
+		c.alive(want)
+		c.Close()
+		s.call(t, "", "bob").connected()
+	}
+}

@@ -107,8 +107,15 @@ func (s *screen) record(r audit.Record) {
 		caller = "somebody without a name"
 	}
 	d := r.Decision
+	if d.Kind == placement.KeepFree {
+		caller = "whoever comes"
+	}
 	switch r.Event {
 	case audit.Decided:
+		if d.Kind == placement.KeepFree || d.Kind == placement.Disconnect {
+			s.line(r.Time, "broker", d.Reason)
+			return
+		}
 		verb := map[placement.Kind]string{
 			placement.Reconnect:   "goes back to " + d.Host,
 			placement.TakeOver:    "takes over on " + d.Host,

@@ -100,8 +100,8 @@ func TestDemo(t *testing.T) {
 	_, text := get(t, metrics+"/metrics")
 	for _, want := range []string{
 		`rdpbroker_evictions_total{farm="demo",outcome="evicted"} 2`,
-		`rdpbroker_decisions_total{farm="demo",kind="reconnect"} 1`,
-		`rdpbroker_decisions_total{farm="demo",kind="make-room"} 2`,
+		`rdpbroker_decisions_total{farm="demo",kind="reconnect",reason="own-session"} 1`,
+		`rdpbroker_decisions_total{farm="demo",kind="make-room",reason="victim"} 2`,
 		`rdpbroker_slots_limit{farm="demo",host="ts1"} 2`,
 	} {
 		if !strings.Contains(text, want) {

@@ -24,9 +24,9 @@ func TestWhatALogonTaught(t *testing.T) {
 	expect := func(when string, client netip.Addr, cookie, guess string) {
 		t.Helper()
 		id := ask(client, cookie)
-		got, ok := id.Likely()
-		if !ok {
-			got = sessions.Account{}
+		got, exact := id.Account()
+		if !exact {
+			got = id.Guess
 		}
 		if got.String() != guess {
 			t.Errorf("%s: %q at %s is likely %q, want %q (%s)", when, cookie, client, got, guess, who(id))
@@ -66,6 +66,6 @@ func TestWhatALogonTaught(t *testing.T) {
 	expect("nothing said, whoever was last", client, "", `CONTOSO\Administrator`)
 	expect("a card that was never seen", client, "@@BzzZzzz", `CONTOSO\Administrator`)
 
-	r = r.WithDirectory(identity.Directory{Clients: map[netip.Addr]sessions.Account{client: sessions.ParseAccount("kiosk")}})
+	r = r.WithDirectory(identity.Directory{Clients: map[netip.Prefix]sessions.Account{single(client): sessions.ParseAccount("kiosk")}})
 	expect("the static map comes first", client, "@@BooZeoy", "kiosk")
 }

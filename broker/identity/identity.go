@@ -8,12 +8,9 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/hashicorp/golang-lru/v2/expirable"
 
 	"github.com/rdpbroker/rdpbroker/broker/token"
 	"github.com/rdpbroker/rdpbroker/sessions"
@@ -51,8 +48,9 @@ type Directory struct {
 	Aliases map[string]sessions.Account
 	// UPNSuffixes maps DNS suffixes, in lower case, to NetBIOS domains.
 	UPNSuffixes map[string]string
-	// Clients is the static map of thin clients' addresses.
-	Clients map[netip.Addr]sessions.Account
+	// Clients is the static map of thin clients' addresses and networks, masked; the
+	// longest one that an address is in counts.
+	Clients map[netip.Prefix]sessions.Account
 	// Trusted are networks of clients for which any confidence will do.
 	Trusted []netip.Prefix
 	// Tokens opens our own routing tokens; nil opens none.
@@ -78,6 +76,24 @@ func (d Directory) Account(name string) sessions.Account {
 	return d.mapped(sessions.ParseAccount(name))
 }
 
+// at is who sits at client by the static map. There may be thousands of addresses
+// in it, so that each length that a network can have is looked up.
+func (d Directory) at(client netip.Addr) (sessions.Account, bool) {
+	if len(d.Clients) == 0 || !client.IsValid() {
+		return sessions.Account{}, false
+	}
+	for bits := client.BitLen(); bits >= 0; bits-- {
+		p, err := client.WithZone("").Prefix(bits)
+		if err != nil {
+			break
+		}
+		if a, ok := d.Clients[p]; ok {
+			return a, true
+		}
+	}
+	return sessions.Account{}, false
+}
+
 // resolved is d with all of its accounts mapped, so that whoever the operator wrote
 // as a UPN is the same account as on the hosts.
 func (d Directory) resolved() Directory {
@@ -89,7 +105,7 @@ func (d Directory) resolved() Directory {
 	for alias, a := range d.Aliases {
 		aliases[alias] = d.mapped(a)
 	}
-	clients := make(map[netip.Addr]sessions.Account, len(d.Clients))
+	clients := make(map[netip.Prefix]sessions.Account, len(d.Clients))
 	for client, a := range d.Clients {
 		clients[client] = d.mapped(a)
 	}
@@ -97,91 +113,43 @@ func (d Directory) resolved() Directory {
 	return d
 }
 
-// Memory bounds what a Resolver remembers of addresses.
-type Memory struct {
-	// Entries is how many addresses, and how many names said there; 0 means 10,000, a
-	// negative number none.
-	Entries int
-	// For is how long since it was learned; 0 means 30 days.
-	For time.Duration
-}
-
 // Resolver knows people. Its methods may be called from any goroutine.
 type Resolver struct {
-	dir  Directory
-	mem  *memory
-	last atomic.Pointer[knownAt]
-}
-
-// memory is what several Resolvers share: whose session was last seen after a
-// connection from an address, and from there by one who said the same.
-type memory struct {
-	off      bool // nothing is learned
-	byClient *expirable.LRU[netip.Addr, sessions.Account]
-	bySaid   *expirable.LRU[said, sessions.Account]
-	changes  atomic.Uint64 // counts what is new in them
-}
-
-// said is what was said at an address, in lower case and never "".
-type said struct {
-	client netip.Addr
-	words  string
+	dir    Directory
+	listed *people // in dir
+	mem    *memory
 }
 
 // NewResolver makes a Resolver over dir with an empty memory. (The cache that
 // holds the memory keeps a goroutine of its own for as long as the process lives.)
-func NewResolver(dir Directory, mem Memory) *Resolver {
-	if mem.Entries == 0 {
-		mem.Entries = 10_000
+func NewResolver(dir Directory, mem Memory) *Resolver { return over(dir, newMemory(mem)) }
+
+// over is a Resolver over dir that remembers in m.
+func over(dir Directory, m *memory) *Resolver {
+	dir = dir.resolved()
+	listed := &people{}
+	for _, a := range dir.Users {
+		listed.add(a)
 	}
-	if mem.For == 0 {
-		mem.For = 30 * 24 * time.Hour
+	for _, a := range dir.Aliases {
+		listed.add(a)
 	}
-	return &Resolver{dir: dir.resolved(), mem: &memory{
-		off:      mem.Entries < 0,
-		byClient: expirable.NewLRU[netip.Addr, sessions.Account](max(1, mem.Entries), nil, mem.For),
-		bySaid:   expirable.NewLRU[said, sessions.Account](max(1, mem.Entries), nil, mem.For),
-	}}
+	for _, a := range dir.Clients {
+		listed.add(a)
+	}
+	return &Resolver{dir: dir, listed: listed, mem: m}
 }
 
 // WithDirectory is a Resolver over dir that shares r's memory; for a reload.
 func (r *Resolver) WithDirectory(dir Directory) *Resolver {
-	return &Resolver{dir: dir.resolved(), mem: r.mem}
-}
-
-// Learn remembers that the caller id turned out to be a.
-func (r *Resolver) Learn(id sessions.Identity, a sessions.Account) {
-	if !id.Client.IsValid() || a.IsZero() || r.mem.off {
-		return
-	}
-	client := id.Client.Unmap()
-	before, _ := r.mem.byClient.Peek(client)
-	r.mem.byClient.Add(client, a)
-	changed := before != a
-	if id.Said != "" {
-		key := said{client, strings.ToLower(id.Said)}
-		before, _ := r.mem.bySaid.Peek(key)
-		r.mem.bySaid.Add(key, a)
-		changed = changed || before != a
-	}
-	if changed {
-		r.mem.changes.Add(1)
-	}
-}
-
-// learned is whose session was last seen after id's client said what id says.
-func (r *Resolver) learned(id *sessions.Identity) (sessions.Account, bool) {
-	if id.Said == "" {
-		return sessions.Account{}, false
-	}
-	return r.mem.bySaid.Get(said{id.Client, strings.ToLower(id.Said)})
+	return over(dir, r.mem)
 }
 
 // Resolve says who h may be, given the accounts that snap shows.
 func (r *Resolver) Resolve(h Hint, snap *sessions.Snapshot) sessions.Identity {
 	id := sessions.Identity{Client: h.Client.Unmap()}
 	id.Trusted = r.trusted(id.Client)
-	id.Host = hostOf(h.HostToken, snap)
+	id.Host = r.hostOf(h.HostToken, snap)
 
 	name := strings.TrimSpace(h.Cookie)
 	id.Said = printable(name)
@@ -218,14 +186,13 @@ func mayBeCut(cookie string) bool {
 // byName fills id from the name that a cookie gave.
 func (r *Resolver) byName(id *sessions.Identity, name string, cut bool, snap *sessions.Snapshot) {
 	id.Confidence = sessions.ConfidenceName
-	known := r.known(snap)
 	if cut {
 		id.Confidence = sessions.ConfidencePrefix
-		id.Accounts = known.withPrefix(name, r.aliasesOf(name))
+		id.Accounts = r.withPrefix(name, snap)
 	} else if a, ok := r.dir.Aliases[strings.ToLower(name)]; ok {
 		id.Accounts = []sessions.Account{a}
 	} else {
-		id.Accounts = known.named(r.parse(name))
+		id.Accounts = r.named(r.parse(name), snap)
 	}
 	id.Known = len(id.Accounts) == 1
 	if len(id.Accounts) > 0 || cut {
@@ -268,12 +235,12 @@ func (r *Resolver) guess(id *sessions.Identity) {
 // byAddress fills id from the static map, else from memory: a smart card says
 // the same each time, though nothing that names anybody.
 func (r *Resolver) byAddress(id *sessions.Identity) {
-	a, ok := r.dir.Clients[id.Client]
+	a, ok := r.dir.at(id.Client)
 	if !ok {
 		a, ok = r.learned(id)
 	}
 	if !ok {
-		a, ok = r.mem.byClient.Get(id.Client)
+		a, ok = r.mem.get(place{client: id.Client})
 	}
 	if ok {
 		id.Confidence = sessions.ConfidenceAddress
@@ -297,19 +264,27 @@ func (r *Resolver) trusted(client netip.Addr) bool {
 	return false
 }
 
-// hostOf is the name of the configured host at token's address. A client's token
+// hostOf is the name of the configured host at token's address: the one that has
+// it in the configuration, else one that was last reached there. A client's token
 // that names any other address is not honoured: the broker is no open relay.
-func hostOf(token netip.AddrPort, snap *sessions.Snapshot) string {
+func (r *Resolver) hostOf(token netip.AddrPort, snap *sessions.Snapshot) string {
 	if !token.IsValid() {
 		return ""
 	}
+	reached := ""
 	for i := range snap.Hosts {
 		h := &snap.Hosts[i].Host
-		if ap, err := netip.ParseAddrPort(h.Addr); err == nil && ap == token {
-			return h.Name
+		if ap, err := netip.ParseAddrPort(h.Addr); err == nil {
+			if ap == token {
+				return h.Name
+			}
+			continue
+		}
+		if at, ok := r.mem.reached.Load(h.Name); ok && at == token && reached == "" {
+			reached = h.Name
 		}
 	}
-	return ""
+	return reached
 }
 
 // printable is name for people: bounded, and without characters that a terminal

@@ -18,6 +18,9 @@ var client = netip.MustParseAddr("192.0.2.7")
 // at is somebody at an address who says nothing.
 func at(client netip.Addr) sessions.Identity { return sessions.Identity{Client: client} }
 
+// single is the network of one address.
+func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+
 func accounts(names ...string) []sessions.Account {
 	var as []sessions.Account
 	for _, n := range names {
@@ -66,7 +69,7 @@ func TestCookies(t *testing.T) {
 		{"the same, nobody could be meant", "Administr", []string{"bob"}, nil, "prefix"},
 		{"the same, listed by the operator", "Administr", nil, []string{`IT-HELP\Administrator`}, `known prefix IT-HELP\Administrator`},
 		{"the same account listed and shown", "Administr", []string{"administrator"}, []string{`IT-HELP\Administrator`}, `known prefix IT-HELP\Administrator`},
-		{"the same account in another case", "ADMINISTR", []string{`it-help\administrator`, `IT-HELP\ADMINISTRATOR`}, nil, `known prefix it-help\administrator`},
+		{"the same account in another case", "ADMINISTR", []string{`it-help\administrator`, `IT-HELP\ADMINISTRATOR`}, nil, `known prefix IT-HELP\ADMINISTRATOR`},
 		{"listed without, shown in two domains", "Administr", []string{`A\administrator`, `B\administrator`}, []string{"administrator"}, `prefix A\administrator, administrator, B\administrator`},
 
 		// cut: IT-HELP\Administrator
@@ -144,7 +147,7 @@ func TestCookies(t *testing.T) {
 			r := identity.NewResolver(identity.Directory{
 				Users:       accounts(c.users...),
 				UPNSuffixes: map[string]string{"mail.example": "CONTOSO"},
-				Clients:     map[netip.Addr]sessions.Account{client.Prev(): sessions.ParseAccount("kiosk@mail.example")},
+				Clients:     map[netip.Prefix]sessions.Account{single(client.Prev()): sessions.ParseAccount("kiosk@mail.example")},
 				Aliases: map[string]sessions.Account{
 					"the-mail-alias":  sessions.ParseAccount("desk3@mail.example"),
 					"reception":       sessions.ParseAccount(`DESKS\desk1`),
@@ -165,7 +168,7 @@ func TestCookies(t *testing.T) {
 func TestAddressSpeaksOnlyWithoutAName(t *testing.T) {
 	thin := netip.MustParseAddr("192.0.2.50")
 	r := identity.NewResolver(identity.Directory{
-		Clients: map[netip.Addr]sessions.Account{thin: sessions.ParseAccount(`CONTOSO\kiosk`)},
+		Clients: map[netip.Prefix]sessions.Account{single(thin): sessions.ParseAccount(`CONTOSO\kiosk`)},
 	}, identity.Memory{})
 	r.Learn(at(client), sessions.ParseAccount(`CONTOSO\alice`))
 	r.Learn(at(thin), sessions.ParseAccount(`CONTOSO\bob`))
@@ -201,13 +204,32 @@ func TestKnownFromEverywhere(t *testing.T) {
 	r := identity.NewResolver(identity.Directory{
 		Users:   accounts(`CONTOSO\listed`),
 		Aliases: map[string]sessions.Account{"x": sessions.ParseAccount(`CONTOSO\aliased`)},
-		Clients: map[netip.Addr]sessions.Account{client: sessions.ParseAccount(`CONTOSO\mapped`)},
+		Clients: map[netip.Prefix]sessions.Account{single(client): sessions.ParseAccount(`CONTOSO\mapped`)},
 	}, identity.Memory{})
 	r.Learn(at(client), sessions.ParseAccount(`CONTOSO\learned`))
 	for _, user := range []string{"listed", "aliased", "mapped", "learned", "shown"} {
 		id := r.Resolve(identity.Hint{Client: client.Next(), Cookie: user}, showing(`CONTOSO\shown`))
 		if got := who(id); got != `known name CONTOSO\`+user {
 			t.Errorf("%s: %s", user, got)
+		}
+	}
+}
+
+// Of several networks that a client is in, the smallest counts.
+func TestNetworksOfThinClients(t *testing.T) {
+	r := identity.NewResolver(identity.Directory{Clients: map[netip.Prefix]sessions.Account{
+		netip.MustParsePrefix("10.1.0.0/16"):     {User: "hall"},
+		netip.MustParsePrefix("10.1.2.0/24"):     {User: "desk"},
+		netip.MustParsePrefix("10.1.2.3/32"):     {User: "kiosk"},
+		netip.MustParsePrefix("2001:db8::/32"):   {User: "six"},
+		netip.MustParsePrefix("2001:db8::7/128"): {User: "seven"},
+	}}, identity.Memory{})
+	for addr, want := range map[string]string{
+		"10.1.2.3": "known address kiosk", "::ffff:10.1.2.3": "known address kiosk", "10.1.2.4": "known address desk", "10.1.3.3": "known address hall",
+		"10.2.0.0": "none", "2001:db8::7": "known address seven", "2001:db8::7%eth0": "known address seven", "2001:db8::8": "known address six", "2001:db9::": "none",
+	} {
+		if got := who(r.Resolve(identity.Hint{Client: netip.MustParseAddr(addr)}, showing())); got != want {
+			t.Errorf("%s: %s, want %s", addr, got, want)
 		}
 	}
 }
@@ -285,6 +307,27 @@ func TestHostToken(t *testing.T) {
 	}
 	if got := r.Resolve(identity.Hint{}, snap).Host; got != "" {
 		t.Errorf("no token names %q", got)
+	}
+
+	// A host that is configured by its name is the one at the address where it was
+	// reached, and not any more once it has moved.
+	ask := func(token string) string {
+		return r.Resolve(identity.Hint{HostToken: netip.MustParseAddrPort(token)}, snap).Host
+	}
+	r.Reached("ts3", netip.MustParseAddrPort("[::ffff:10.0.0.9]:3389"))
+	r.Reached("gone", netip.MustParseAddrPort("10.0.0.10:3389")) // from the configuration
+	r.Reached("ts1", netip.MustParseAddrPort("10.0.0.11:3389"))
+	r = r.WithDirectory(identity.Directory{})
+	for token, want := range map[string]string{"10.0.0.9:3389": "ts3", "10.0.0.9:3390": "", "10.0.0.10:3389": "", "10.0.0.11:3389": "", "10.0.0.1:3389": "ts1"} {
+		if got := ask(token); got != want {
+			t.Errorf("once they were reached, %s: host %q, want %q", token, got, want)
+		}
+	}
+	r.Reached("ts3", netip.MustParseAddrPort("10.0.0.1:3389")) // the configuration says that this is ts1
+	for token, want := range map[string]string{"10.0.0.9:3389": "", "10.0.0.1:3389": "ts1"} {
+		if got := ask(token); got != want {
+			t.Errorf("once ts3 has moved, %s: host %q, want %q", token, got, want)
+		}
 	}
 }
 

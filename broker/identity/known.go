@@ -18,54 +18,66 @@ type knownAccount struct {
 // knownAccounts are all accounts that a name may stand for, each once.
 type knownAccounts []knownAccount
 
-// knownAt are the known accounts as they were found for snap, when that many
-// had been learned.
-type knownAt struct {
-	snap    *sessions.Snapshot
-	learned uint64
-	known   knownAccounts
-}
-
-// known gathers them: listed by the operator, mapped to an alias or an address,
-// learned, and those that have a session. There may be ten thousands, and they
-// change with a reading or a new face, not with a connection: they are kept.
-func (r *Resolver) known(snap *sessions.Snapshot) knownAccounts {
-	learned := r.mem.changes.Load()
-	if at := r.last.Load(); at != nil && at.snap == snap && at.learned == learned {
-		return at.known
-	}
-	known := r.gather(snap)
-	r.last.Store(&knownAt{snap: snap, learned: learned, known: known})
-	return known
-}
-
-func (r *Resolver) gather(snap *sessions.Snapshot) knownAccounts {
+// knownFrom are the known accounts whose user begins with one of beginnings, without
+// regard to case, and perhaps others: listed by the operator, mapped to an alias or
+// an address, learned, and those that have a session. There may be ten thousands, and
+// they change with every reading: only what is asked for is looked at.
+func (r *Resolver) knownFrom(snap *sessions.Snapshot, beginnings ...string) knownAccounts {
 	var all knownAccounts
 	seen := map[sessions.Account]bool{}
-	add := func(a sessions.Account) bool {
-		if f := a.Folded(); !a.IsZero() && !seen[f] {
+	add := func(a sessions.Account) {
+		if f := a.Folded(); !seen[f] {
 			seen[f] = true
 			all = append(all, knownAccount{a, f})
 		}
-		return true
 	}
-	for _, a := range r.dir.Users {
-		add(a)
+	for _, beginning := range beginnings {
+		r.listed.from(beginning, add)
+		r.mem.people.from(beginning, add)
+		snap.UsersFrom(beginning, func(a sessions.Account) bool { add(a); return true })
 	}
-	for _, a := range r.dir.Aliases {
-		add(a)
-	}
-	for _, a := range r.dir.Clients {
-		add(a)
-	}
-	for _, a := range r.mem.byClient.Values() {
-		add(a)
-	}
-	for _, a := range r.mem.bySaid.Values() {
-		add(a)
-	}
-	snap.Accounts(add)
 	return all.merged()
+}
+
+// named are the known accounts that the whole name a can stand for.
+func (r *Resolver) named(a sessions.Account, snap *sessions.Snapshot) []sessions.Account {
+	if a.IsZero() {
+		return nil
+	}
+	return r.knownFrom(snap, a.User).named(a)
+}
+
+// withPrefix are the known accounts that prefix may be the beginning of.
+func (r *Resolver) withPrefix(prefix string, snap *sessions.Snapshot) []sessions.Account {
+	meant := r.aliasesOf(prefix)
+	if r.mayBeDomain(prefix, snap) { // then it says nothing of the user
+		return r.knownFrom(snap, "").withPrefix(prefix, meant)
+	}
+	// What stands in a name of the code page of a client is compared without regard to
+	// the letters beyond ASCII: what comes before the first one is certain.
+	p := wholeCharacters(prefix)
+	if !utf8.ValidString(p) {
+		p = p[:strings.IndexFunc(p, func(c rune) bool { return c >= utf8.RuneSelf })]
+	}
+	beginnings := []string{p}
+	if user, _, upn := strings.Cut(p, "@"); upn {
+		beginnings = append(beginnings, user)
+	}
+	if _, user, down := strings.Cut(p, `\`); down {
+		beginnings = append(beginnings, user)
+	}
+	for _, a := range meant {
+		beginnings = append(beginnings, a.User)
+	}
+	return r.knownFrom(snap, beginnings...).withPrefix(prefix, meant)
+}
+
+// mayBeDomain reports whether prefix can be the beginning of a known domain's name.
+func (r *Resolver) mayBeDomain(prefix string, snap *sessions.Snapshot) bool {
+	fold := folding(prefix)
+	p := fold(wholeCharacters(prefix))
+	begins := func(domain string) bool { return beginsDomain(p, fold(domain)) }
+	return r.listed.anyDomain(begins) || r.mem.people.anyDomain(begins) || snap.AnyDomain(begins)
 }
 
 // merged drops other names of an account that is there. Text listings show only

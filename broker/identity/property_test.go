@@ -127,7 +127,7 @@ func FuzzResolve(f *testing.F) {
 		Users:       accounts(`CONTOSO\bob`, `FABRIKAMEAST\carol`),
 		Aliases:     map[string]sessions.Account{"front desk": sessions.ParseAccount(`CONTOSO\bob`)},
 		UPNSuffixes: map[string]string{"mail.example": "CONTOSO"},
-		Clients:     map[netip.Addr]sessions.Account{client: sessions.ParseAccount(`CONTOSO\kiosk`)},
+		Clients:     map[netip.Prefix]sessions.Account{single(client): sessions.ParseAccount(`CONTOSO\kiosk`)},
 	}
 	dir.Tokens = ringOf(f, 1)
 	r := identity.NewResolver(dir, identity.Memory{})

@@ -25,7 +25,7 @@ func (r *Resolver) byToken(id *sessions.Identity, h Hint, snap *sessions.Snapsho
 	if t.Host != "" {
 		id.Host = t.Host
 	}
-	id.Accounts = r.known(snap).named(r.dir.mapped(t.Account))
+	id.Accounts = r.named(r.dir.mapped(t.Account), snap)
 	if len(id.Accounts) == 0 {
 		id.Accounts = []sessions.Account{r.dir.mapped(t.Account)}
 	}

@@ -6,10 +6,12 @@
 package ledger
 
 import (
+	"container/heap"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -75,20 +77,66 @@ type Memory struct {
 type farm struct {
 	version uint64
 	byKey   map[string]Reservation
+	// changed are the keys that changed with each version, up to the newest; the first
+	// one made version first.
+	changed []string
+	first   uint64
+	ends    expiries
+}
+
+// remembered is how many changes are told one by one to whoever asks; whoever has
+// not asked for longer is told everything.
+const remembered = 256
+
+// Changes is what has become of a farm's reservations since a version.
+type Changes struct {
+	// Version is the newest, to reserve against.
+	Version uint64
+	// All says that Live are all there are: nothing is known of what was before.
+	All bool
+	// Live are those that are new or have changed, in no particular order.
+	Live []Reservation
+	// Gone are the keys of those that were released or have expired.
+	Gone []string
 }
 
 // List returns the reservations of farm that are live at now, in no particular
 // order, and the version to reserve against. Expired ones are dropped.
-func (m *Memory) List(_ context.Context, name string, now time.Time) ([]Reservation, uint64, error) {
+func (m *Memory) List(ctx context.Context, name string, now time.Time) ([]Reservation, uint64, error) {
+	c, err := m.Changes(ctx, name, 0, now)
+	return c.Live, c.Version, err
+}
+
+// Changes tells what has changed in farm since the version since, which it told
+// before; 0 asks for everything. Ones that have expired at now are dropped.
+func (m *Memory) Changes(_ context.Context, name string, since uint64, now time.Time) (Changes, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	f := m.farm(name)
 	f.expire(now)
-	rs := make([]Reservation, 0, len(f.byKey))
-	for _, r := range f.byKey {
-		rs = append(rs, r)
+	c := Changes{Version: f.version}
+	if since == f.version && since > 0 {
+		return c, nil
 	}
-	return rs, f.version, nil
+	if since == 0 || since+1 < f.first || since > f.version {
+		c.All, c.Live = true, make([]Reservation, 0, len(f.byKey))
+		for _, r := range f.byKey {
+			c.Live = append(c.Live, r)
+		}
+		return c, nil
+	}
+	keys := f.changed[since+1-f.first:]
+	for i, key := range keys {
+		if slices.Contains(keys[:i], key) {
+			continue
+		}
+		if r, live := f.byKey[key]; live {
+			c.Live = append(c.Live, r)
+		} else {
+			c.Gone = append(c.Gone, key)
+		}
+	}
+	return c, nil
 }
 
 // Reserve inserts r if the farm is still at version, and returns it with its ID.
@@ -107,8 +155,7 @@ func (m *Memory) Reserve(_ context.Context, r Reservation, version uint64) (Rese
 	}
 	m.lastID++
 	r.ID = m.lastID
-	f.byKey[r.Key] = r
-	f.version++
+	f.put(r)
 	return r, nil
 }
 
@@ -121,8 +168,7 @@ func (m *Memory) Update(_ context.Context, r Reservation) (bool, error) {
 	if old, ok := f.byKey[r.Key]; !ok || old.ID != r.ID {
 		return false, nil
 	}
-	f.byKey[r.Key] = r
-	f.version++
+	f.put(r)
 	return true, nil
 }
 
@@ -133,8 +179,7 @@ func (m *Memory) Release(_ context.Context, r Reservation) error {
 	defer m.mu.Unlock()
 	f := m.farm(r.Farm)
 	if old, ok := f.byKey[r.Key]; ok && old.ID == r.ID {
-		delete(f.byKey, r.Key)
-		f.version++
+		f.remove(r.Key)
 	}
 	return nil
 }
@@ -151,11 +196,55 @@ func (m *Memory) farm(name string) *farm {
 	return f
 }
 
+func (f *farm) put(r Reservation) {
+	f.byKey[r.Key] = r
+	heap.Push(&f.ends, expiry{r.ExpiresAt, r.Key})
+	f.change(r.Key)
+}
+
+func (f *farm) remove(key string) {
+	delete(f.byKey, key)
+	f.change(key)
+}
+
+func (f *farm) change(key string) {
+	f.version++
+	if len(f.changed) == 0 {
+		f.first = f.version
+	}
+	f.changed = append(f.changed, key)
+	if len(f.changed) > 2*remembered {
+		f.changed = append(f.changed[:0], f.changed[remembered:]...)
+		f.first += remembered
+	}
+}
+
 func (f *farm) expire(now time.Time) {
-	for k, r := range f.byKey {
-		if !now.Before(r.ExpiresAt) {
-			delete(f.byKey, k)
-			f.version++
+	for len(f.ends) > 0 && !now.Before(f.ends[0].at) {
+		key := heap.Pop(&f.ends).(expiry).key
+		// It may have been released, or be another's, or end later by now.
+		if r, live := f.byKey[key]; live && !now.Before(r.ExpiresAt) {
+			f.remove(key)
 		}
 	}
+}
+
+// expiry says when a reservation may end.
+type expiry struct {
+	at  time.Time
+	key string
+}
+
+// expiries is a heap of them, the first one first.
+type expiries []expiry
+
+func (e expiries) Len() int           { return len(e) }
+func (e expiries) Less(i, j int) bool { return e[i].at.Before(e[j].at) }
+func (e expiries) Swap(i, j int)      { e[i], e[j] = e[j], e[i] }
+func (e *expiries) Push(x any)        { *e = append(*e, x.(expiry)) }
+func (e *expiries) Pop() any {
+	old := *e
+	x := old[len(old)-1]
+	*e = old[:len(old)-1]
+	return x
 }

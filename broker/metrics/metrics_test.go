@@ -52,7 +52,7 @@ func expect(t *testing.T, reg *prometheus.Registry, lines ...string) {
 func TestEveryMetric(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	m := New(reg)
-	m.Prepare([]string{"office"}, []string{"ts1"})
+	m.Prepare([]string{"office"}, []string{"ts1"}, []string{"tls"})
 	m.Watch(func() State { return farmState() })
 	m.AuditLosses(func() (uint64, uint64) { return 1, 2 })
 	m.Accepted()
@@ -85,6 +85,11 @@ func farmState() State {
 	session := func(id int, user string, s sessions.State) sessions.Session {
 		return sessions.Session{ID: id, Account: sessions.Account{User: user}, State: s}
 	}
+	gone := func(id int, user string, ago time.Duration) sessions.Session {
+		s := session(id, user, sessions.StateDisconnected)
+		s.DisconnectedAt = now.Add(-ago)
+		return s
+	}
 	return State{
 		Now: now,
 		Snapshot: sessions.NewSnapshot([]sessions.HostState{
@@ -111,7 +116,16 @@ func farmState() State {
 				Host: sessions.Host{Name: "ts4", Farm: "office"}, Problem: "no answer any more", FreshFor: time.Minute,
 				Report: &sessions.Report{ReadAt: now.Add(-10 * time.Minute), Limit: 7},
 			},
+			{
+				Host:     sessions.Host{Name: "ts5", Farm: "office", Slots: 4, CountDisconnected: sessions.Yes, Draining: true},
+				FreshFor: time.Minute,
+				Report: &sessions.Report{ReadAt: now, HostTime: now, Source: "agent", Sessions: []sessions.Session{
+					gone(1, "frank", 5*time.Hour), gone(2, "grace", time.Hour),
+				}},
+			},
 		}),
+		Stuck: map[sessions.Ref]bool{sessions.RefOf("ts5", gone(1, "frank", 5*time.Hour)): true},
+		Modes: map[string]placement.Mode{"office": placement.Shadow},
 		Claims: placement.NewClaims([]placement.Claim{
 			{Host: "ts1"},
 			{Host: "ts1", Confirmed: true}, // its session holds the slot
@@ -145,6 +159,21 @@ func TestState(t *testing.T) {
 		`rdpbroker_sessions{farm="office",host="ts2",state="disconnected"} 1`,
 		`rdpbroker_slots{farm="office",host="ts2",state="disconnected"} 0`,
 		`rdpbroker_slots{farm="office",host="ts2",state="free"} 0`,
+		`rdpbroker_slots{farm="office",host="ts2",state="draining"} 0`, // it was read too long ago
+		`rdpbroker_slots{farm="office",host="ts5",state="draining"} 2`,
+		`rdpbroker_slots{farm="office",host="ts5",state="stuck"} 1`,
+		`rdpbroker_slots{farm="office",host="ts5",state="disconnected"} 1`,
+		`rdpbroker_slots{farm="office",host="ts5",state="free"} 0`,
+		`rdpbroker_sessions{farm="office",host="ts5",state="stuck"} 1`,
+		`rdpbroker_host_source{farm="office",host="ts5",source="agent"} 1`,
+		`rdpbroker_disconnected_oldest_seconds{farm="office",host="ts5"} 18000`,
+		`rdpbroker_disconnected_oldest_seconds{farm="office",host="ts1"} 0`, // it is not known
+		`rdpbroker_disconnected_sessions{at_least="0s",farm="office"} 4`,
+		`rdpbroker_disconnected_sessions{at_least="1h",farm="office"} 2`,
+		`rdpbroker_disconnected_sessions{at_least="4h",farm="office"} 1`,
+		`rdpbroker_disconnected_sessions{at_least="8h",farm="office"} 0`,
+		`rdpbroker_eviction_mode{farm="office",mode="shadow"} 1`,
+		`rdpbroker_eviction_mode{farm="office",mode="evict"} 0`,
 		`rdpbroker_host_up{farm="office",host="ts2"} 0`,
 		`rdpbroker_host_draining{farm="office",host="ts2"} 1`,
 		`rdpbroker_host_up{farm="office",host="ts3"} 0`,
@@ -166,8 +195,9 @@ func TestState(t *testing.T) {
 func TestRecord(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	m := New(reg)
+	m.Prepare([]string{"office"}, nil, nil)
 	record := func(e audit.Event, k placement.Kind, took time.Duration) audit.Record {
-		return audit.Record{Event: e, Farm: "office", Took: took, Decision: placement.Decision{Kind: k}}
+		return audit.Record{Event: e, Farm: "office", Took: took, Decision: placement.Decision{Kind: k, Class: k.Classes()[0]}}
 	}
 	m.Record(record(audit.Decided, placement.Place, 0))
 	m.Record(record(audit.Decided, placement.WaitForSlot, 0))
@@ -183,14 +213,19 @@ func TestRecord(t *testing.T) {
 	m.Record(record(audit.SecondSession, placement.Place, 20*time.Second))
 	m.Token("office", "expired")
 	shadow := record(audit.Decided, placement.WaitForSlot, 0)
-	shadow.Decision.Would = &placement.Victim{}
+	shadow.Decision.Would, shadow.Decision.Class = &placement.Victim{}, placement.ClassShadow
 	m.Record(shadow)
 	m.Record(audit.Record{Event: "something new", Farm: "office"})
+	elsewhere := record(audit.Decided, placement.Place, 0)
+	elsewhere.Farm = "gone"
+	m.Record(elsewhere)
 	expect(t, reg,
-		`rdpbroker_decisions_total{farm="office",kind="place"} 1`,
-		`rdpbroker_decisions_total{farm="office",kind="wait"} 2`,
-		`rdpbroker_decisions_total{farm="office",kind="make-room"} 1`,
-		`rdpbroker_decisions_total{farm="office",kind="refuse"} 1`,
+		`rdpbroker_decisions_total{farm="office",kind="place",reason="free-slot"} 1`,
+		`rdpbroker_decisions_total{farm="office",kind="wait",reason="eviction-off"} 1`,
+		`rdpbroker_decisions_total{farm="office",kind="wait",reason="shadow"} 1`,
+		`rdpbroker_decisions_total{farm="office",kind="wait",reason="internal"} 0`,
+		`rdpbroker_decisions_total{farm="office",kind="make-room",reason="victim"} 1`,
+		`rdpbroker_decisions_total{farm="office",kind="refuse",reason="eviction-off"} 1`,
 		`rdpbroker_evictions_total{farm="office",outcome="evicted"} 1`,
 		`rdpbroker_evictions_total{farm="office",outcome="refused"} 1`,
 		`rdpbroker_evictions_total{farm="office",outcome="stuck"} 1`,
@@ -210,12 +245,15 @@ func TestRecord(t *testing.T) {
 func TestProxy(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	m := New(reg)
+	m.Prepare([]string{"office"}, []string{"ts1"}, nil)
 	for range 3 {
 		m.Accepted()
 	}
 	m.Closed()
-	m.Relayed(10, 20)
-	m.Relayed(1, -1)
+	m.RelayBegan("ts1")
+	m.RelayBegan("ts1")
+	m.RelayEnded("ts1", 10, 20)
+	m.RelayEnded("gone", 1, -1)
 	m.DialFailed("ts1")
 	m.Admitted("office", 3*time.Millisecond)
 	expect(t, reg,
@@ -224,6 +262,7 @@ func TestProxy(t *testing.T) {
 		`rdpbroker_relay_bytes_total{direction="to_host"} 11`,
 		`rdpbroker_relay_bytes_total{direction="to_client"} 20`,
 		`rdpbroker_dial_failures_total{host="ts1"} 1`,
+		`rdpbroker_relays_open{host="ts1"} 1`,
 		`rdpbroker_admission_seconds_count{farm="office"} 1`,
 	)
 }
@@ -272,7 +311,13 @@ func TestFromEverywhereAtOnce(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	m := New(reg)
 	m.Watch(farmState)
+	m.Prepare([]string{"office"}, []string{"ts1"}, []string{"tls"})
 	var wg sync.WaitGroup
+	wg.Go(func() {
+		for range 50 { // reloads
+			m.Prepare([]string{"office"}, []string{"ts1"}, []string{"tls"})
+		}
+	})
 	for i := range 8 {
 		wg.Go(func() {
 			for j := range 200 {
@@ -301,4 +346,72 @@ func TestTwiceOnOneRegistryPanics(t *testing.T) {
 		}
 	}()
 	New(reg)
+}
+
+// TestReloadForgets: farms and hosts that are gone leave no metrics behind, and
+// those that stay go on counting.
+func TestReloadForgets(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	m := New(reg)
+	m.Prepare([]string{"office", "linux"}, []string{"ts1", "lx1"}, nil)
+	m.Token("office", "valid")
+	m.Token("office", "made up")
+	m.DialFailed("ts1")
+	m.Prepare([]string{"office"}, []string{"ts1"}, nil)
+	expect(t, reg, `rdpbroker_tokens_total{farm="office",verdict="valid"} 1`, `rdpbroker_dial_failures_total{host="ts1"} 1`)
+	if text := scrape(t, reg); strings.Contains(text, `"linux"`) || strings.Contains(text, `"lx1"`) || strings.Contains(text, "made up") {
+		t.Errorf("what is gone is still there:\n%s", text)
+	}
+}
+
+// BenchmarkRecord counts one decision and the bytes of one connection from many
+// goroutines at once: nothing may be looked up, allocated, or locked.
+func BenchmarkRecord(b *testing.B) {
+	m := New(prometheus.NewRegistry())
+	m.Prepare([]string{"office"}, []string{"ts1"}, []string{"tls"})
+	r := audit.Record{Event: audit.Decided, Farm: "office", Decision: placement.Decision{Kind: placement.Place, Class: placement.ClassFreeSlot}}
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			m.Accepted()
+			m.Record(r)
+			m.Admitted("office", time.Millisecond)
+			m.RelayBegan("ts1")
+			m.RelayEnded("ts1", 1000, 2000)
+			m.Closed()
+		}
+	})
+}
+
+// BenchmarkRefused counts what a flood of strangers is refused for.
+func BenchmarkRefused(b *testing.B) {
+	m := New(prometheus.NewRegistry())
+	m.Prepare(nil, nil, []string{"tls"})
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			m.Accepted()
+			m.Refused("tls")
+			m.Closed()
+		}
+	})
+}
+
+// TestCountingAllocatesNothing, as it is done for every connection.
+func TestCountingAllocatesNothing(t *testing.T) {
+	m := New(prometheus.NewRegistry())
+	m.Prepare([]string{"office"}, []string{"ts1"}, []string{"tls"})
+	r := audit.Record{Event: audit.Decided, Farm: "office", Decision: placement.Decision{Kind: placement.Place, Class: placement.ClassFreeSlot}}
+	if n := testing.AllocsPerRun(100, func() {
+		m.Accepted()
+		m.Record(r)
+		m.Admitted("office", time.Millisecond)
+		m.RelayBegan("ts1")
+		m.RelayEnded("ts1", 1, 2)
+		m.Refused("tls")
+		m.DialFailed("ts1")
+		m.Closed()
+	}); n > 0 {
+		t.Errorf("%v allocations for one connection", n)
+	}
 }

@@ -2,12 +2,6 @@ package metrics
 
 import "sync"
 
-// Directions, as the label has them.
-const (
-	toHost   = "to_host"
-	toClient = "to_client"
-)
-
 // Accepted counts a connection that a client opened. Closed must follow.
 func (m *Metrics) Accepted() {
 	m.accepted.Inc()
@@ -18,19 +12,38 @@ func (m *Metrics) Accepted() {
 func (m *Metrics) Closed() { m.open.Dec() }
 
 // Refused counts a connection that was closed before a decision. Kind is one of
-// a few short words; after many different ones the others count as "other".
+// those that Prepare was given, or another short word; after many different ones the
+// others count as "other".
 func (m *Metrics) Refused(kind string) {
-	m.refused.WithLabelValues(m.kinds.bounded(kind)).Inc()
+	c := m.known.Load().refused[kind]
+	if c == nil {
+		c = m.vec.refused.WithLabelValues(m.kinds.bounded(kind))
+	}
+	c.Inc()
 }
 
-// Relayed counts the bytes of a connection.
-func (m *Metrics) Relayed(bytesToHost, bytesToClient int64) {
-	m.relayed.WithLabelValues(toHost).Add(float64(max(0, bytesToHost)))
-	m.relayed.WithLabelValues(toClient).Add(float64(max(0, bytesToClient)))
+// RelayBegan counts a connection between a client and host. RelayEnded must follow.
+func (m *Metrics) RelayBegan(host string) {
+	if h := m.known.Load().hosts[host]; h != nil {
+		h.relays.Inc()
+	}
+}
+
+// RelayEnded counts its end, and its bytes.
+func (m *Metrics) RelayEnded(host string, bytesToHost, bytesToClient int64) {
+	if h := m.known.Load().hosts[host]; h != nil {
+		h.relays.Dec()
+	}
+	m.toHost.Add(float64(max(0, bytesToHost)))
+	m.toClient.Add(float64(max(0, bytesToClient)))
 }
 
 // DialFailed counts a connection to host that failed.
-func (m *Metrics) DialFailed(host string) { m.dialFailures.WithLabelValues(host).Inc() }
+func (m *Metrics) DialFailed(host string) {
+	if h := m.known.Load().hosts[host]; h != nil {
+		h.dialFailures.Inc()
+	}
+}
 
 const (
 	maxKinds  = 32

@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,6 +20,10 @@ type State struct {
 	// Waiting are, by farm, the callers without a slot. A farm where nobody waits
 	// should be there with 0.
 	Waiting map[string]int
+	// Stuck are the sessions that were told to log off and are still there.
+	Stuck map[sessions.Ref]bool
+	// Modes are the eviction modes in force, by farm.
+	Modes map[string]placement.Mode
 }
 
 // Watch has get called at every scrape for the metrics that tell how things
@@ -55,7 +60,7 @@ func (c auditCollector) Collect(ch chan<- prometheus.Metric) {
 type stateCollector struct {
 	get func() State
 
-	waiting, sessions, slots, limit, up, age, draining *prometheus.Desc
+	waiting, mode, sessions, slots, limit, up, age, draining, source, away, oldest *prometheus.Desc
 }
 
 func newStateCollector(get func() State) *stateCollector {
@@ -65,17 +70,21 @@ func newStateCollector(get func() State) *stateCollector {
 	return &stateCollector{
 		get:      get,
 		waiting:  desc("waiting", "Callers that wait for a slot now.", "farm"),
-		sessions: desc("sessions", "Sessions of users, whether they hold a slot or not, by state: active, disconnected, other.", "farm", "host", "state"),
-		slots:    desc("slots", "Slots, by what they are taken for: active, disconnected and other sessions, reserved; or free, where a user could be placed.", "farm", "host", "state"),
+		sessions: desc("sessions", "Sessions of users, whether they hold a slot or not, by state: active, disconnected, stuck, other.", "farm", "host", "state"),
+		slots:    desc("slots", "Slots, by what they are taken for: active, disconnected and other sessions, stuck ones (told to log off, and still there), reserved; or free, where a user could be placed; or draining, free where nobody is placed.", "farm", "host", "state"),
 		limit:    desc("slots_limit", "Slots that a host has: the configured number, or what it reports.", "farm", "host"),
 		up:       desc("host_up", "1 if a host could be read lately, else 0.", "farm", "host"),
 		age:      desc("report_age_seconds", "Age of the last reading of a host; absent before the first one.", "farm", "host"),
 		draining: desc("host_draining", "1 if a host takes no new users, else 0.", "farm", "host"),
+		source:   desc("host_source", "1 for the way in which a host was last read, 0 for the others: agent, quser, rpc, xrdp, other.", "farm", "host", "source"),
+		away:     desc("disconnected_sessions", "Disconnected sessions of users that have been so for at least this long.", "farm", "at_least"),
+		oldest:   desc("disconnected_oldest_seconds", "For how long the stalest disconnected session on a host has been so; 0 if there is none.", "farm", "host"),
+		mode:     desc("eviction_mode", "1 for the eviction mode in force, 0 for the others.", "farm", "mode"),
 	}
 }
 
 func (c *stateCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.waiting, c.sessions, c.slots, c.limit, c.up, c.age, c.draining} {
+	for _, d := range []*prometheus.Desc{c.waiting, c.mode, c.sessions, c.slots, c.limit, c.up, c.age, c.draining, c.source, c.away, c.oldest} {
 		ch <- d
 	}
 }
@@ -85,12 +94,58 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 	for farm, n := range s.Waiting {
 		ch <- prometheus.MustNewConstMetric(c.waiting, prometheus.GaugeValue, float64(n), farm)
 	}
+	for farm, mode := range s.Modes {
+		for _, m := range []placement.Mode{placement.Off, placement.Shadow, placement.Evict} {
+			ch <- prometheus.MustNewConstMetric(c.mode, prometheus.GaugeValue, number(m == mode), farm, m.String())
+		}
+	}
 	if s.Snapshot == nil {
 		return
 	}
+	away := map[string]*[len(ages)]int{} // by farm
 	for i := range s.Snapshot.Hosts {
-		c.host(ch, &s.Snapshot.Hosts[i], &s)
+		h := &s.Snapshot.Hosts[i]
+		if away[h.Host.Farm] == nil {
+			away[h.Host.Farm] = new([len(ages)]int)
+		}
+		c.host(ch, h, &s)
+		c.disconnected(ch, h, s.Now, away[h.Host.Farm])
 	}
+	for farm, counts := range away {
+		for i, n := range counts {
+			ch <- prometheus.MustNewConstMetric(c.away, prometheus.GaugeValue, float64(n), farm, ages[i].label)
+		}
+	}
+}
+
+// ages are what disconnected sessions are counted by.
+var ages = [...]struct {
+	label string
+	least time.Duration
+}{
+	{"0s", 0}, {"15m", 15 * time.Minute}, {"1h", time.Hour}, {"4h", 4 * time.Hour}, {"8h", 8 * time.Hour}, {"1d", 24 * time.Hour}, {"7d", 7 * 24 * time.Hour},
+}
+
+// disconnected adds h's disconnected sessions to counts, and tells of the stalest.
+// One of which it is not known since when has only just been disconnected.
+func (c *stateCollector) disconnected(ch chan<- prometheus.Metric, h *sessions.HostState, now time.Time, counts *[len(ages)]int) {
+	if h.Report == nil {
+		return
+	}
+	var oldest time.Duration
+	for _, x := range h.Report.Sessions {
+		if x.State != sessions.StateDisconnected || !x.HasUser() {
+			continue
+		}
+		since, _ := h.Report.DisconnectedFor(x, now)
+		oldest = max(oldest, since)
+		for i := range ages {
+			if since >= ages[i].least {
+				counts[i]++
+			}
+		}
+	}
+	ch <- prometheus.MustNewConstMetric(c.oldest, prometheus.GaugeValue, oldest.Seconds(), h.Host.Farm, h.Host.Name)
 }
 
 func (c *stateCollector) host(ch chan<- prometheus.Metric, h *sessions.HostState, s *State) {
@@ -105,41 +160,66 @@ func (c *stateCollector) host(ch chan<- prometheus.Metric, h *sessions.HostState
 		return
 	}
 	send(c.age, max(0, s.Now.Sub(h.Report.ReadAt)).Seconds())
-	all, holding := count(h)
+	for _, w := range sources {
+		send(c.source, number(w == source(h.Report.Source)), w)
+	}
+	all, holding := count(h, s.Stuck)
 	reserved := placement.Used(placement.View{Snapshot: s.Snapshot, Now: s.Now, Claims: s.Claims}, h)
 	for _, n := range holding { // what decisions count beyond the sessions
 		reserved -= n
 	}
+	left := h.Limit() - reserved
 	for state := range numStates {
 		send(c.sessions, float64(all[state]), stateWords[state])
 		send(c.slots, float64(holding[state]), stateWords[state])
+		left -= holding[state]
 	}
 	send(c.slots, float64(reserved), "reserved")
-	free := 0
-	if h.Fresh(s.Now) && !h.Draining() { // else nobody is placed there
-		free = max(0, h.Limit()-holding[active]-holding[disconnected]-holding[other]-reserved)
+	free, draining := max(0, left), 0
+	switch {
+	case !h.Fresh(s.Now): // nobody is placed there, and nobody knows
+		free = 0
+	case h.Draining():
+		free, draining = 0, free
 	}
 	send(c.slots, float64(free), "free")
+	send(c.slots, float64(draining), "draining")
+}
+
+// sources are the ways in which hosts are read.
+var sources = []string{"agent", "quser", "rpc", "xrdp", otherSource}
+
+const otherSource = "other"
+
+// source is one of sources.
+func source(s string) string {
+	if slices.Contains(sources, s) {
+		return s
+	}
+	return otherSource
 }
 
 // The states that sessions are counted by.
 const (
 	active = iota
 	disconnected
+	stuck // told to log off, and still there
 	other // on the way up or down, or in a state that could not be read
 	numStates
 )
 
-var stateWords = [numStates]string{"active", "disconnected", "other"}
+var stateWords = [numStates]string{"active", "disconnected", "stuck", "other"}
 
 // count counts the sessions of users on h, all of them and those that hold a slot.
-func count(h *sessions.HostState) (all, holding [numStates]int) {
+func count(h *sessions.HostState, isStuck map[sessions.Ref]bool) (all, holding [numStates]int) {
 	for _, x := range h.Report.Sessions {
 		state := other
-		switch x.State {
-		case sessions.StateActive:
+		switch {
+		case len(isStuck) > 0 && isStuck[sessions.RefOf(h.Host.Name, x)]:
+			state = stuck
+		case x.State == sessions.StateActive:
 			state = active
-		case sessions.StateDisconnected:
+		case x.State == sessions.StateDisconnected:
 			state = disconnected
 		}
 		if x.HasUser() {

@@ -2,6 +2,7 @@ package placement_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -83,7 +84,14 @@ func BenchmarkDecide(b *testing.B) {
 			placement.Decide(full, named(`CONTOSO\zoe`), evicting())
 		}
 	})
-	v.Brief = false
+	v.Brief, v.Few = false, true
+	b.Run("free slot, told in few words", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			placement.Decide(v, named(`CONTOSO\zoe`), evicting())
+		}
+	})
+	v.Few = false
 	b.Run("free slot, every host explained", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
@@ -112,6 +120,15 @@ func TestBriefIsTheSameChoice(t *testing.T) {
 		if got := s.decide(); summary(got) != summary(want) {
 			t.Fatalf("%s\nin brief %s\n%s", summary(want), summary(got), s)
 		}
+		// In few words it is told in the same way, and of those who wait everything.
+		s.view.Brief, s.view.Few = false, true
+		got := s.decide()
+		if summary(got) != summary(want) || got.Reason != want.Reason || got.Class != want.Class {
+			t.Fatalf("%s (%s)\nin few words %s (%s)\n%s", summary(want), want.Reason, summary(got), got.Reason, s)
+		}
+		if got.Host != "" && !slices.ContainsFunc(got.Candidates, func(c placement.Candidate) bool { return c.Chosen && c.Host == got.Host }) {
+			t.Fatalf("%s is not among %+v\n%s", got.Host, got.Candidates, s)
+		}
 	})
 }
 
@@ -121,6 +138,7 @@ func TestClaimsAreWhatWasAdded(t *testing.T) {
 		s, other := someSituation(t), someSituation(t)
 		want := s.decide()
 		v := s.view
+		v.CannotEvict = func(host string) string { return s.cannot[host] }
 		v.Snapshot, v.Claims = sessions.NewSnapshot(s.hosts), placement.NewClaims(other.claims...)
 		for _, c := range s.claims {
 			v.Claims.Add(c)

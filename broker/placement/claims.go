@@ -1,6 +1,7 @@
 package placement
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/rdpbroker/rdpbroker/sessions"
@@ -70,6 +71,18 @@ func (cs *Claims) Remove(c Claim) {
 	}
 	remove(cs.byHost, c.Host, c.equal)
 	remove(cs.accounts, sessions.FoldUser(c.Account.User), func(a sessions.Account) bool { return a == c.Account })
+}
+
+// Without is a copy of cs without one claim that is equal to c. It costs as much as
+// there are claims.
+func (cs *Claims) Without(c Claim) *Claims {
+	next := &Claims{maps.Clone(cs.byHost), maps.Clone(cs.victims), maps.Clone(cs.own), maps.Clone(cs.accounts)}
+	// Lists are changed in place.
+	next.byHost[c.Host] = slices.Clone(next.byHost[c.Host])
+	user := sessions.FoldUser(c.Account.User)
+	next.accounts[user] = slices.Clone(next.accounts[user])
+	next.Remove(c)
+	return next
 }
 
 func count(m map[sessions.Ref]int, ref *sessions.Ref, n int) {

@@ -18,6 +18,8 @@ const (
 	ClassShadow        Class = "shadow" // evict mode would have
 	ClassClientCeiling Class = "client-ceiling"
 	ClassHostCeiling   Class = "host-ceiling" // at least one host is at it, and no other gives anybody up
+	ClassFarmCeiling   Class = "farm-ceiling" // that of the farm, or of all farms
+	ClassHours         Class = "outside-hours"
 	ClassUnproven      Class = "without-nla"
 	ClassCaller        Class = "unknown-caller" // it is not known well enough who is coming
 	ClassNoVictim      Class = "no-victim"      // no session may go
@@ -28,6 +30,8 @@ const (
 	ClassInternal    Class = "internal" // the ledger failed, or other brokers were faster
 	// ClassNoHost: the farm has none.
 	ClassNoHost Class = "no-host"
+	// ClassEnough: there are as many free slots as the farm wants.
+	ClassEnough Class = "enough"
 )
 
 // Classes are the classes that a decision of kind k may have.
@@ -41,9 +45,17 @@ func (k Kind) Classes() []Class {
 		return []Class{ClassVictim}
 	case WaitForSlot:
 		return []Class{
-			ClassEvictionOff, ClassShadow, ClassClientCeiling, ClassHostCeiling, ClassUnproven, ClassCaller,
+			ClassEvictionOff, ClassShadow, ClassClientCeiling, ClassHostCeiling, ClassFarmCeiling,
+			ClassHours, ClassUnproven, ClassCaller,
 			ClassNoVictim, ClassOwnHostFull, ClassTooMany, ClassInternal,
 		}
+	case KeepFree:
+		return []Class{
+			ClassVictim, ClassEnough, ClassEvictionOff, ClassShadow, ClassHostCeiling, ClassFarmCeiling, ClassHours,
+			ClassNoVictim,
+		}
+	case Disconnect:
+		return []Class{ClassVictim, ClassEnough, ClassEvictionOff, ClassFarmCeiling, ClassHours, ClassNoVictim}
 	case Refuse:
 		return []Class{ClassNoHost}
 	}

@@ -31,7 +31,8 @@ func Decide(v View, id sessions.Identity, p Policy) Decision {
 		return d.done(Decision{Kind: Refuse, Class: ClassNoHost, Reason: fmt.Sprintf("farm %q has no host", v.Farm)})
 	}
 	d.own = d.findOwn(own[:0])
-	if v.Brief { // no other host matters to the first steps
+	quick := (v.Brief || v.Few) && p.Reserve.Slots <= 0
+	if quick { // no other host matters to the first steps
 		d.hosts = d.surveyOwn(few[:0])
 	} else {
 		d.hosts = d.survey()
@@ -42,18 +43,26 @@ func Decide(v View, id sessions.Identity, p Policy) Decision {
 	if dec, ok := d.ownSession(); ok {
 		return d.done(dec)
 	}
-	if v.Brief {
-		if dec, ok := d.firstFree(); ok {
-			return dec
-		}
-		d.hosts = d.survey()
-	} else if dec, ok := d.freeSlot(); ok {
+	if dec, ok := d.guessedSlot(); ok {
 		return d.done(dec)
+	}
+	if quick {
+		n := len(out.candidates)
+		if dec, ok := d.firstFree(); ok {
+			return d.done(dec)
+		}
+		out.candidates = out.candidates[:n] // all are told of below
+		d.hosts = d.survey()
+	}
+	if !quick || !v.Brief { // else it is known that there is none
+		if dec, ok := d.freeSlot(); ok {
+			return d.done(dec)
+		}
 	}
 	if dec, ok := d.makeRoom(); ok {
 		return d.done(dec)
 	}
-	return d.done(Decision{Kind: WaitForSlot, Would: out.would, Reason: out.whyWait, Class: out.class})
+	return d.done(Decision{Kind: WaitForSlot, Would: out.would, NeedsProof: out.wouldNeedProof, Reason: out.whyWait, Class: out.class})
 }
 
 // decider is one decision in the making. What is only looked at stands behind
@@ -68,14 +77,18 @@ type decider struct {
 	own   []int
 	hosts []hostView // of the farm, by name
 	out   *outcome
+	// nobody: there is no caller.
+	nobody bool
 }
 
 // outcome is what leaves a decision.
 type outcome struct {
 	candidates []Candidate
 	would      *Victim
-	whyWait    string
-	class      Class // of whyWait
+	// wouldNeedProof is what NeedsProof would be for would.
+	wouldNeedProof bool
+	whyWait        string
+	class          Class // of whyWait
 }
 
 // hostView is a host of the farm with what the decision needs to know of it.
@@ -94,7 +107,7 @@ func (h *hostView) free() int { return h.limit - h.used }
 
 // findOwn appends to buf where the caller has sessions.
 func (d *decider) findOwn(buf []int) []int {
-	me, ok := d.id.Likely()
+	me, ok := d.id.Account()
 	if !ok {
 		return buf
 	}

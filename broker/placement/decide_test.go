@@ -237,7 +237,7 @@ func TestUsed(t *testing.T) {
 	}
 }
 
-// A guess leads back to that one's own session, and to nothing else.
+// A guess makes the host of that one's session the first choice, and nothing else.
 func TestAGuess(t *testing.T) {
 	id := prefix("alice", "alicia")
 	id.Guess = sessions.Account{User: "alicia"}
@@ -247,19 +247,21 @@ func TestAGuess(t *testing.T) {
 		kind  placement.Kind
 		host  string
 	}{
-		{"their session", []sessions.HostState{host("a", 9), host("b", 9, disc(1, "alicia", hour))}, placement.Reconnect, "b"},
+		{"their session", []sessions.HostState{host("a", 9), host("b", 9, disc(1, "alicia", hour))}, placement.Place, "b"},
+		{"the last one", []sessions.HostState{host("a", 9), host("b", 9, disc(1, "alicia", hour)), host("c", 9, disc(1, "alicia", hour/2), active(2, "x"))}, placement.Place, "c"},
 		{"not the other's", []sessions.HostState{host("a", 9), host("b", 9, disc(1, "alice", hour))}, placement.Place, "a"},
+		{"not an active one", []sessions.HostState{host("a", 9), host("b", 9, active(1, "alicia"))}, placement.Place, "a"},
+		{"not where no slot is free", []sessions.HostState{host("a", 9), host("b", 1, disc(1, "alicia", hour))}, placement.Place, "a"},
+		{"not where nobody new is taken", []sessions.HostState{host("a", 9), stale(host("b", 9, disc(1, "alicia", hour)))}, placement.Place, "a"},
+		{"neither gives way", []sessions.HostState{host("a", 1, disc(1, "alicia", 9*hour))}, placement.WaitForSlot, ""},
 		{"nobody is logged off", []sessions.HostState{host("a", 1, disc(1, "bob", 9*hour))}, placement.WaitForSlot, ""},
 	} {
-		if d := placement.Decide(view(c.hosts...), id, evicting()); d.Kind != c.kind || d.Host != c.host {
-			t.Errorf("%s: %s", c.name, summary(d))
+		v := view(c.hosts...)
+		for _, brief := range []bool{false, true} {
+			v.Brief = brief
+			if d := placement.Decide(v, id, evicting()); d.Kind != c.kind || d.Host != c.host || d.Own != nil {
+				t.Errorf("%s, in brief %v: %s", c.name, brief, summary(d))
+			}
 		}
-	}
-	nobody := nobody()
-	nobody.Guess = id.Guess
-	full := view(host("a", 2, disc(1, "alicia", 9*hour), active(2, "x")))
-	full.Leaving = map[sessions.Ref]bool{}
-	if d := placement.Decide(full, nobody, evicting()); d.Kind != placement.Reconnect {
-		t.Errorf("whoever said a name that is nobody's: %s", summary(d))
 	}
 }

@@ -17,9 +17,11 @@ const (
 	MakeRoom                    // to a slot that the victim's logoff frees
 	WaitForSlot                 // nothing to give now
 	Refuse                      // nothing to give, ever, with this configuration
+	KeepFree                    // no caller's: a slot made free ahead of need, see Headroom
+	Disconnect                  // no caller's: an idle session that is disconnected, see DisconnectIdle
 )
 
-var kindNames = [...]string{"none", "reconnect", "take-over", "place", "make-room", "wait", "refuse"}
+var kindNames = [...]string{"none", "reconnect", "take-over", "place", "make-room", "wait", "refuse", "headroom", "disconnect-idle"}
 
 func (k Kind) String() string {
 	if int(k) < len(kindNames) {
@@ -62,8 +64,10 @@ type Decision struct {
 	Own *sessions.Ref `json:"own,omitempty"`
 	// Victim is the session to log off first, for MakeRoom.
 	Victim *Victim `json:"victim,omitempty"`
-	// NeedsProof: the victim may be logged off only after Host has accepted the
-	// caller's password.
+	// Idle is, for Disconnect, the session to disconnect.
+	Idle *Idle `json:"idle,omitempty"`
+	// NeedsProof: the victim, or the one that would have been it, may be logged off
+	// only after Host has accepted the caller's password.
 	NeedsProof bool `json:"needs_proof,omitempty"`
 	// Would is, in shadow mode, the victim that evict mode would have chosen.
 	Would *Victim `json:"would,omitempty"`
@@ -103,6 +107,9 @@ type View struct {
 	// and Reason does not go into particulars. One's own session and a free slot are
 	// then found without looking at every host.
 	Brief bool
+	// Few leaves out of Candidates, for one's own session and a free slot, the hosts that
+	// need not be looked at. It costs as little, but for the words.
+	Few bool
 	// Unreachable are hosts that could not be dialled lately, and why.
 	Unreachable map[string]string
 	// Leaving are sessions that were told to log off and are not gone yet.
@@ -110,8 +117,12 @@ type View struct {
 	// Untouchable are sessions that must not be victims now, and why: refused by
 	// their host, stuck, kept by an operator.
 	Untouchable map[sessions.Ref]string
-	// CannotEvict are hosts on which nothing can log a session off, and why.
-	CannotEvict map[string]string
+	// CannotEvict is why nothing can log a session off a host, "" if something can. Nil:
+	// something always can. It must give the same answer each time.
+	CannotEvict func(host string) string
+	// CannotDisconnect are hosts on which nothing can warn users and disconnect their
+	// sessions, and why. It is for DisconnectIdle.
+	CannotDisconnect map[string]string
 	// Unproven is the host that has let this caller in without asking for a password
 	// first, so that there is no proof to wait for; "" if none has. It gives up its
 	// own sessions only.
@@ -120,4 +131,6 @@ type View struct {
 	EvictionsByHost map[string]int
 	// EvictionsByClient are those that the caller's address set off.
 	EvictionsByClient int
+	// EvictionsInFarm and EvictionsInAll are those in Farm, and in all farms.
+	EvictionsInFarm, EvictionsInAll int
 }

@@ -3,7 +3,6 @@ package placement
 import (
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/rdpbroker/rdpbroker/sessions"
 )
@@ -12,13 +11,13 @@ import (
 // caller may have somebody logged off. When in doubt there is no victim.
 func (d *decider) makeRoom() (Decision, bool) {
 	if why := d.mayNotEvict(); why != "" {
-		d.out.whyWait = "no slot is free, and nobody is logged off for this caller: " + why
+		d.out.whyWait = d.noSlot() + ", and nobody is logged off for this caller: " + why
 		return Decision{}, false
 	}
 	d.out.class = ClassNoVictim
 	best, bestHost := d.stalest()
 	if best == nil {
-		d.out.whyWait = "no slot is free, and no session may be logged off"
+		d.out.whyWait = d.noSlot() + ", and no session may be logged off"
 		return Decision{}, false
 	}
 	who := fmt.Sprintf("%s (session %d on %s, disconnected for %s)",
@@ -28,8 +27,8 @@ func (d *decider) makeRoom() (Decision, bool) {
 		who += ", once the host has accepted the caller's password"
 	}
 	if d.policy.Eviction.Mode != Evict {
-		d.out.would, d.out.class = best, ClassShadow
-		d.out.whyWait = "no slot is free; shadow mode would have logged off " + who
+		d.out.would, d.out.wouldNeedProof, d.out.class = best, needsProof, ClassShadow
+		d.out.whyWait = d.noSlot() + "; shadow mode would have logged off " + who
 		return Decision{}, false
 	}
 	d.markChosen(bestHost.Host.Name, best.Session.ID)
@@ -39,12 +38,19 @@ func (d *decider) makeRoom() (Decision, bool) {
 	}, true
 }
 
+// noSlot says that there is none for the caller.
+func (d *decider) noSlot() string {
+	if d.heldBack() != "" {
+		return "the free slots are kept for others"
+	}
+	return "no slot is free"
+}
+
 // mayNotEvict is why nobody may be logged off for the caller, "" if somebody may.
 func (d *decider) mayNotEvict() string {
 	e := &d.policy.Eviction
-	if e.Mode == Off {
-		d.out.class = ClassEvictionOff
-		return "eviction is off"
+	if why := d.noneMayGo(); why != "" {
+		return why
 	}
 	if e.PerClientPerHour > 0 && d.view.EvictionsByClient >= e.PerClientPerHour {
 		d.out.class = ClassClientCeiling
@@ -75,6 +81,28 @@ func (d *decider) mayNotEvict() string {
 	return ""
 }
 
+// noneMayGo is why nobody may be logged off now, for whomever; "" if somebody may.
+func (d *decider) noneMayGo() string {
+	e := &d.policy.Eviction
+	if e.Mode == Off {
+		d.out.class = ClassEvictionOff
+		return "eviction is off"
+	}
+	if !e.Hours.Open(d.view.Now) {
+		d.out.class = ClassHours
+		return "it is outside the hours at which somebody may be: " + e.Hours.String()
+	}
+	if n := d.view.EvictionsInFarm; e.PerFarmPerHour > 0 && n >= e.PerFarmPerHour {
+		d.out.class = ClassFarmCeiling
+		return fmt.Sprintf("%d evictions in this farm within the hour, the ceiling", n)
+	}
+	if n := d.view.EvictionsInAll; e.PerHour > 0 && n >= e.PerHour {
+		d.out.class = ClassFarmCeiling
+		return fmt.Sprintf("%d evictions in all farms within the hour, the ceiling", n)
+	}
+	return ""
+}
+
 // stalest is the best victim of all hosts. Ties break by host name, then ID.
 func (d *decider) stalest() (*Victim, *hostView) {
 	var best *Victim
@@ -87,7 +115,7 @@ func (d *decider) stalest() (*Victim, *hostView) {
 		}
 		for j := range h.Report.Sessions {
 			s := &h.Report.Sessions[j]
-			if !s.HasUser() {
+			if !s.HasUser() || d.view.Brief && best != nil && !d.staler(h, s, bestHost, best) {
 				continue
 			}
 			since, why := d.spared(h, *s)
@@ -98,12 +126,18 @@ func (d *decider) stalest() (*Victim, *hostView) {
 			if !d.view.Brief {
 				d.note(h.Host.Name, s, "victim", "disconnected for "+short(since))
 			}
-			if best == nil || since > best.DisconnectedFor || since == best.DisconnectedFor && h == bestHost && s.ID < best.Session.ID {
+			if best == nil || d.staler(h, s, bestHost, best) {
 				best, bestHost = &Victim{Host: h.Host.Name, Session: *s, DisconnectedFor: since}, h
 			}
 		}
 	}
 	return best, bestHost
+}
+
+// staler reports whether s on h comes before the best one so far, on bestHost.
+func (d *decider) staler(h *hostView, s *sessions.Session, bestHost *hostView, best *Victim) bool {
+	since, ok := h.Report.DisconnectedFor(*s, d.view.Now)
+	return ok && (since > best.DisconnectedFor || since == best.DisconnectedFor && h == bestHost && s.ID < best.Session.ID)
 }
 
 // hostGivesUpNone is why no session of h may be chosen, "" if one may.
@@ -117,8 +151,8 @@ func (d *decider) hostGivesUpNone(h *hostView) string {
 		return "disconnected sessions hold no slot there"
 	case h.Report.NoEvict != "":
 		return h.Report.NoEvict
-	case d.view.CannotEvict[h.Host.Name] != "":
-		return d.view.CannotEvict[h.Host.Name]
+	case d.cannotEvict(h) != "":
+		return d.cannotEvict(h)
 	case d.policy.Eviction.Proof == Credentials && d.view.Unproven != "" && d.view.Unproven != h.Host.Name:
 		return "that " + d.view.Unproven + " asks for no password is no reason to log anybody off here"
 	case h.free() < 0:
@@ -131,61 +165,11 @@ func (d *decider) hostGivesUpNone(h *hostView) string {
 	return ""
 }
 
-// spared is why s, which has a user, may not be a victim; if it may, why is ""
-// and since is how long it has been disconnected.
-func (d *decider) spared(h *hostView, s sessions.Session) (since time.Duration, why string) {
-	e := &d.policy.Eviction
-	if s.State != sessions.StateDisconnected {
-		return 0, "not disconnected: " + s.State.String()
+func (d *decider) cannotEvict(h *hostView) string {
+	if d.view.CannotEvict == nil {
+		return ""
 	}
-	if strings.EqualFold(s.Name, "console") || s.ID <= 0 {
-		return 0, "the console"
-	}
-	if d.id.CouldBe(s.Account) {
-		return 0, "it may be the caller's own"
-	}
-	if d.id.Confidence < sessions.ConfidenceName && s.ClientAddr.IsValid() && s.ClientAddr.Unmap() == d.id.Client.Unmap() {
-		return 0, "it was last used from the caller's address"
-	}
-	if d.id.Confidence < sessions.ConfidencePrefix && !d.id.Trusted && !s.ClientAddr.IsValid() {
-		return 0, "it may be the caller's own: nothing tells who is coming, nor from where it was last used"
-	}
-	if p := e.protects(s); p != "" {
-		return 0, "protected by " + p
-	}
-	if len(e.ProtectProcesses) > 0 && s.Processes == nil {
-		return 0, "its processes are not known, and some are protected"
-	}
-	if d.pinned(s.Account, h.Host.Name) {
-		return 0, "pinned to this host"
-	}
-	if d.leaving(sessions.RefOf(h.Host.Name, s)) {
-		return 0, "already being logged off"
-	}
-	ref := sessions.RefOf(h.Host.Name, s)
-	if why := d.view.Untouchable[ref]; why != "" {
-		return 0, why
-	}
-	if d.view.Claims.awaits(ref, &s) {
-		return 0, "its user is on the way back"
-	}
-	since, ok := h.Report.DisconnectedFor(s, d.view.Now)
-	if !ok {
-		return 0, "it is not known since when it is disconnected"
-	}
-	if since < e.MinDisconnected {
-		return 0, fmt.Sprintf("disconnected for %s only, less than %s", short(since), short(e.MinDisconnected))
-	}
-	return since, ""
-}
-
-func (d *decider) pinned(a sessions.Account, host string) bool {
-	for _, p := range d.policy.Pins {
-		if p.Host == host && p.Account.Matches(a) {
-			return true
-		}
-	}
-	return false
+	return d.view.CannotEvict(h.Host.Name)
 }
 
 func (d *decider) markChosen(host string, id int) {

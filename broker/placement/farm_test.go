@@ -17,17 +17,22 @@ import (
 // situation is everything that a decision depends on.
 type situation struct {
 	hosts  []sessions.HostState
-	view   placement.View // without Snapshot and Claims
+	view   placement.View    // without Snapshot, Claims and CannotEvict
+	cannot map[string]string // CannotEvict
 	claims []placement.Claim
 	id     sessions.Identity
 	policy placement.Policy
 }
 
-func (s situation) decide() placement.Decision {
+// whole is the view with all that belongs into it.
+func (s situation) whole() placement.View {
 	v := s.view
+	v.CannotEvict = func(host string) string { return s.cannot[host] }
 	v.Snapshot, v.Claims = sessions.NewSnapshot(s.hosts), placement.NewClaims(s.claims...)
-	return placement.Decide(v, s.id, s.policy)
+	return v
 }
+
+func (s situation) decide() placement.Decision { return placement.Decide(s.whole(), s.id, s.policy) }
 
 var (
 	someAccount = rapid.SampledFrom([]sessions.Account{
@@ -66,6 +71,9 @@ func someSession(t *rapid.T, id int) sessions.Session {
 	if chance(t, 3, "client known") {
 		s.ClientAddr = someClient.Draw(t, "from")
 	}
+	if chance(t, 6, "marked") {
+		s.KeepUntil = now.Add(-someAgo.Draw(t, "kept until"))
+	}
 	if rapid.Bool().Draw(t, "processes read") {
 		s.Processes = rapid.SliceOfN(someProgram, 0, 2).Draw(t, "processes")
 		if s.Processes == nil {
@@ -74,6 +82,18 @@ func someSession(t *rapid.T, id int) sessions.Session {
 	}
 	return s
 }
+
+var (
+	someIDs   = []int{0, 1, 2, 3, 7, 65536}
+	someUsage = rapid.Custom(func(t *rapid.T) sessions.Usage {
+		return sessions.Usage{
+			At:   now.Add(-rapid.SampledFrom([]time.Duration{0, time.Minute, hour}).Draw(t, "measured")),
+			Over: time.Minute,
+			CPU:  rapid.SampledFrom([]float64{-1, 0, .02, .5}).Draw(t, "CPU"),
+			IO:   rapid.SampledFrom([]float64{-1, 0, 1000, 1e6}).Draw(t, "I/O"),
+		}
+	})
+)
 
 func someHost(t *rapid.T, name string) sessions.HostState {
 	h := sessions.HostState{Host: sessions.Host{Name: name, Farm: farm}, FreshFor: time.Minute}
@@ -102,11 +122,14 @@ func someHost(t *rapid.T, name string) sessions.HostState {
 	if chance(t, 8, "no evict") {
 		r.NoEvict = "text only"
 	}
-	ids := rapid.SliceOfNDistinct(rapid.SampledFrom([]int{0, 1, 2, 3, 7, 65536}), 0, 5, rapid.ID[int]).Draw(t, "ids")
+	ids := rapid.SliceOfNDistinct(rapid.SampledFrom(someIDs), 0, 5, rapid.ID[int]).Draw(t, "ids")
 	for _, id := range ids {
 		r.Sessions = append(r.Sessions, someSession(t, id))
 	}
 	h.Report = r
+	if chance(t, 2, "usage measured") {
+		h.Usage = rapid.MapOfN(rapid.SampledFrom(someIDs), someUsage, 0, 4).Draw(t, "usage")
+	}
 	return h
 }
 
@@ -147,7 +170,7 @@ func someSituation(t *rapid.T) situation {
 		s.view.Unreachable = map[string]string{hostName.Draw(t, "host"): "timeout"}
 	}
 	if chance(t, 8, "cannot evict") {
-		s.view.CannotEvict = map[string]string{hostName.Draw(t, "host"): "no driver"}
+		s.cannot = map[string]string{hostName.Draw(t, "host"): "no driver"}
 	}
 	if chance(t, 4, "leaving") {
 		s.view.Leaving = map[sessions.Ref]bool{ref.Draw(t, "leaving session"): true}
@@ -159,6 +182,8 @@ func someSituation(t *rapid.T) situation {
 	s.view.EvictionsByHost = rapid.MapOfN(hostName, rapid.IntRange(0, 3), 0, 2).Draw(t, "evictions by host")
 	s.view.EvictionsByClient = rapid.IntRange(0, 3).Draw(t, "evictions by client")
 
+	s.view.EvictionsInFarm = rapid.IntRange(0, 3).Draw(t, "evictions in the farm")
+	s.view.EvictionsInAll = s.view.EvictionsInFarm + rapid.IntRange(0, 3).Draw(t, "evictions elsewhere")
 	if chance(t, 3, "unproven") {
 		s.view.Unproven = hostName.Draw(t, "without NLA")
 	}
@@ -221,6 +246,34 @@ func somePolicy(t *rapid.T) placement.Policy {
 	if chance(t, 4, "protect processes") {
 		p.Eviction.ProtectProcesses = []string{"setup*"}
 	}
+	if chance(t, 4, "reserve") {
+		p.Reserve = placement.Reserve{Users: []string{somePattern.Draw(t, "for")}, Slots: rapid.IntRange(0, 3).Draw(t, "reserved slots")}
+	}
+	e := &p.Eviction
+	if chance(t, 4, "longer for some") {
+		for range rapid.IntRange(1, 2).Draw(t, "how many") {
+			e.MinDisconnectedFor = append(e.MinDisconnectedFor, placement.Grace{Pattern: somePattern.Draw(t, "who"), For: rapid.SampledFrom([]time.Duration{time.Minute, 3 * hour}).Draw(t, "for")})
+		}
+	}
+	if chance(t, 8, "hours") { // it is Monday, nine o'clock
+		e.Hours.Windows = []placement.Window{rapid.SampledFrom([]placement.Window{
+			{Days: placement.EveryDay, From: 8 * 60, To: 18 * 60},
+			{Days: placement.EveryDay, From: 22 * 60, To: 6 * 60},
+			{Days: 1 << time.Sunday, From: 23 * 60, To: 10 * 60},
+		}).Draw(t, "window")}
+	}
+	if chance(t, 4, "busy") {
+		e.BusyCPU = rapid.SampledFrom([]float64{0, .02, .1}).Draw(t, "busy CPU")
+		e.BusyIO = rapid.SampledFrom([]float64{0, 1000}).Draw(t, "busy I/O")
+		e.CPUMustBeKnown = chance(t, 3, "CPU must be known")
+		e.IOMustBeKnown = chance(t, 3, "I/O must be known")
+	}
+	e.HonourKeepMark = !chance(t, 4, "marks do not count")
+	e.KeepMarkMax = rapid.SampledFrom([]time.Duration{24 * hour, 0, hour}).Draw(t, "keep mark max")
+	if chance(t, 8, "ceilings of the farm") {
+		e.PerFarmPerHour = rapid.IntRange(0, 3).Draw(t, "per farm")
+		e.PerHour = rapid.IntRange(0, 4).Draw(t, "per hour")
+	}
 	if chance(t, 4, "pins") {
 		p.Pins = []placement.Pin{{Account: someAccount.Draw(t, "pinned"), Host: rapid.SampledFrom([]string{"a", "b", "z"}).Draw(t, "to")}}
 	}
@@ -228,9 +281,9 @@ func somePolicy(t *rapid.T) placement.Policy {
 }
 
 func (s situation) String() string {
-	out := fmt.Sprintf("identity %+v\npolicy %+v\nclaims %+v unreachable %v cannot evict %v leaving %v untouchable %v unproven %q\n", s.id, s.policy, s.claims, s.view.Unreachable, s.view.CannotEvict, s.view.Leaving, s.view.Untouchable, s.view.Unproven)
+	out := fmt.Sprintf("identity %+v\npolicy %+v\nclaims %+v unreachable %v cannot evict %v leaving %v untouchable %v unproven %q\n", s.id, s.policy, s.claims, s.view.Unreachable, s.cannot, s.view.Leaving, s.view.Untouchable, s.view.Unproven)
 	for _, h := range s.hosts {
-		out += fmt.Sprintf("host %+v problem %q\n", h.Host, h.Problem)
+		out += fmt.Sprintf("host %+v problem %q usage %+v\n", h.Host, h.Problem, h.Usage)
 		if h.Report != nil {
 			out += fmt.Sprintf("  read %s ago, limit %d, counts %s, draining %v, no evict %q\n", now.Sub(h.Report.ReadAt), h.Report.Limit, h.Report.CountsDisconnected, h.Report.Draining, h.Report.NoEvict)
 			for _, x := range h.Report.Sessions {

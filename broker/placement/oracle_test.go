@@ -164,17 +164,66 @@ func (s situation) keptOut(own []victim) (names []string) {
 }
 
 func (s situation) hostsWithSlot() (names []string) {
+	free := 0
 	for i := range s.hosts {
 		if h := &s.hosts[i]; h.Host.Farm == s.view.Farm && s.usable(h) && s.used(h) < limitOf(h) {
 			names = append(names, h.Host.Name)
+			free += limitOf(h) - s.used(h)
 		}
 	}
+	if s.policy.Reserve.Slots > 0 && !s.administrator() && free <= s.policy.Reserve.Slots-s.administratorsSlots() {
+		return nil
+	}
 	return names
+}
+
+// administrator: the farm's reserved slots are for the caller. The patterns are
+// those of somePolicy.
+func (s situation) administrator() bool {
+	return len(s.id.Accounts) == 1 && s.id.Known && s.id.Confidence >= sessions.ConfidencePrefix && s.isAdministrator(s.id.Accounts[0])
+}
+
+func (s situation) isAdministrator(a sessions.Account) bool {
+	return a.User != "" && slices.ContainsFunc(s.policy.Reserve.Users, func(p string) bool { return means(p, a) })
+}
+
+// administratorsSlots: how many they hold, by session or by promise.
+func (s situation) administratorsSlots() (n int) {
+	for i := range s.hosts {
+		h := &s.hosts[i]
+		if h.Host.Farm != s.view.Farm {
+			continue
+		}
+		if h.Report != nil {
+			for _, x := range h.Report.Sessions {
+				if holdsSlot(h, x) && somebodys(x) && s.isAdministrator(x.Account) {
+					n++
+				}
+			}
+		}
+		for _, c := range s.claims {
+			if s.isAdministrator(c.Account) && c.Host == h.Host.Name {
+				one := s
+				one.claims = []placement.Claim{c}
+				none := s
+				none.claims = nil
+				if h.Report != nil {
+					n += one.used(h) - none.used(h)
+				} else if !c.Confirmed {
+					n++
+				}
+			}
+		}
+	}
+	return n
 }
 
 // mayEvict: the caller may have somebody logged off, in evict or shadow mode.
 func (s situation) mayEvict() bool {
 	e := s.policy.Eviction
+	if s.closed() || e.PerFarmPerHour > 0 && s.view.EvictionsInFarm >= e.PerFarmPerHour || e.PerHour > 0 && s.view.EvictionsInAll >= e.PerHour {
+		return false
+	}
 	if e.PerClientPerHour > 0 && s.view.EvictionsByClient >= e.PerClientPerHour {
 		return false
 	}
@@ -197,40 +246,66 @@ func (s situation) protected(x sessions.Session) bool {
 			return true
 		}
 	}
-	a := x.Account.Folded()
-	for _, p := range s.policy.Eviction.Protect {
-		switch p {
-		case "*":
-			return true
-		case "bob":
-			if a.User == "bob" {
-				return true
-			}
-		case "c?rol":
-			if a.User == "carol" {
-				return true
-			}
-		case `CONTOSO\svc-*`:
-			if strings.HasPrefix(a.User, "svc-") && (a.Domain == "" || a.Domain == "contoso") {
-				return true
-			}
-		case `FABRIKAM\*`:
-			if a.Domain == "" || a.Domain == "fabrikam" {
-				return true
-			}
-		case "[": // malformed: protects nobody
-		default:
-			panic("the oracle does not know " + p)
-		}
+	return slices.ContainsFunc(s.policy.Eviction.Protect, func(p string) bool { return means(p, x.Account) })
+}
+
+// means: the pattern, one of somePattern, means the account.
+func means(pattern string, a sessions.Account) bool {
+	a = a.Folded()
+	switch pattern {
+	case "*":
+		return true
+	case "bob":
+		return a.User == "bob"
+	case "c?rol":
+		return a.User == "carol"
+	case `CONTOSO\svc-*`:
+		return strings.HasPrefix(a.User, "svc-") && (a.Domain == "" || a.Domain == "contoso")
+	case `FABRIKAM\*`:
+		return a.Domain == "" || a.Domain == "fabrikam"
+	case "[": // malformed: means nobody
+		return false
 	}
-	return false
+	panic("the oracle does not know " + pattern)
+}
+
+// tooSoon: not disconnected for as long as it has to be.
+func (s situation) tooSoon(x sessions.Session, age time.Duration) bool {
+	e := s.policy.Eviction
+	return age < e.MinDisconnected || slices.ContainsFunc(e.MinDisconnectedFor, func(g placement.Grace) bool {
+		return age < g.For && means(g.Pattern, x.Account)
+	})
+}
+
+// kept: its user has asked for it, and that counts.
+func (s situation) kept(x sessions.Session, age time.Duration) bool {
+	e := s.policy.Eviction
+	return e.HonourKeepMark && x.KeepUntil.After(now) && (e.KeepMarkMax == 0 || age < e.KeepMarkMax)
+}
+
+// works: it is busy, or may be where that must be known.
+func (s situation) works(h *sessions.HostState, x sessions.Session) bool {
+	e := s.policy.Eviction
+	u, ok := h.Usage[x.ID]
+	if !ok || now.Sub(u.At) > 10*time.Minute {
+		u = sessions.Usage{CPU: -1, IO: -1}
+	}
+	cpu := e.BusyCPU > 0 && (u.CPU > e.BusyCPU || u.CPU < 0 && e.CPUMustBeKnown)
+	io := e.BusyIO > 0 && (u.IO > e.BusyIO || u.IO < 0 && e.IOMustBeKnown)
+	return cpu || io
+}
+
+// closed: it is no time for evictions. The windows are those of somePolicy.
+func (s situation) closed() bool {
+	w := s.policy.Eviction.Hours.Windows
+	return len(w) > 0 && w[0].From == 22*60
 }
 
 // victims are all sessions that policy gives up for the caller.
 func (s situation) victims() (all []victim) {
 	for i := range s.hosts {
 		h := &s.hosts[i]
-		if h.Host.Farm != s.view.Farm || !s.usable(h) || !countsDisconnected(h) || h.Report.NoEvict != "" || s.view.CannotEvict[h.Host.Name] != "" || s.used(h) > limitOf(h) {
+		if h.Host.Farm != s.view.Farm || !s.usable(h) || !countsDisconnected(h) || h.Report.NoEvict != "" || s.cannot[h.Host.Name] != "" || s.used(h) > limitOf(h) {
 			continue
 		}
 		if s.policy.Eviction.Proof == placement.Credentials && s.view.Unproven != "" && s.view.Unproven != h.Host.Name {
@@ -253,7 +328,7 @@ func (s situation) victims() (all []victim) {
 			case slices.ContainsFunc(s.claims, func(c placement.Claim) bool {
 				return c.Own != nil && *c.Own == ref || !c.Confirmed && sameUser(c.Account, x.Account)
 			}):
-			case x.DisconnectedAt.IsZero(), age < 0, age < s.policy.Eviction.MinDisconnected:
+			case x.DisconnectedAt.IsZero(), age < 0, s.tooSoon(x, age), s.kept(x, age), s.works(h, x):
 			default:
 				all = append(all, victim{h.Host.Name, x, age})
 			}

@@ -53,6 +53,7 @@ type Policy struct {
 	TakeOverActive bool
 	// Pins send an account to one host first, when it has a slot.
 	Pins     []Pin
+	Reserve  Reserve
 	Eviction Eviction
 }
 
@@ -72,6 +73,10 @@ type Eviction struct {
 	RefuseUnproven bool
 	// MinDisconnected is how long a session must have been disconnected.
 	MinDisconnected time.Duration
+	// MinDisconnectedFor is the same for some accounts; the longest that applies counts.
+	MinDisconnectedFor []Grace
+	// Hours are when somebody may be logged off.
+	Hours Hours
 	// Protect are glob patterns ("*" and "?", case ignored) of accounts that are
 	// never logged off, matched against both DOMAIN\user and the bare user. Where
 	// the host does not tell the domain, that of the pattern is not looked at.
@@ -83,26 +88,44 @@ type Eviction struct {
 	// those set off from one client address, within any hour. 0: no ceiling.
 	PerHostPerHour   int
 	PerClientPerHour int
+	// PerFarmPerHour and PerHour bound those in the farm, and in all farms. 0: no
+	// ceiling.
+	PerFarmPerHour, PerHour int
+	// BusyCPU is the share of one core, and BusyIO the bytes a second, above which a
+	// session works although nobody is there, and is never logged off. 0: not asked.
+	BusyCPU, BusyIO float64
+	// CPUMustBeKnown and IOMustBeKnown: a session of which that cannot be told is not
+	// logged off either.
+	CPUMustBeKnown, IOMustBeKnown bool
+	// Headroom is how many slots of the farm are kept free ahead of need; 0: none.
+	Headroom int
+	// IdleActive is after how long without input an active session may be disconnected,
+	// not logged off, when slots are wanting; 0: never. Its user is warned IdleWarning
+	// before.
+	IdleActive, IdleWarning time.Duration
+	// HonourKeepMark: what a user has asked for in their own session
+	// (sessions.Session.KeepUntil) counts, until it has been disconnected for
+	// KeepMarkMax; 0: for as long as they have asked.
+	HonourKeepMark bool
+	KeepMarkMax    time.Duration
 }
 
-// protects returns the pattern that protects s, "" if none does.
-func (e *Eviction) protects(s sessions.Session) string {
-	for _, p := range e.Protect {
-		if Glob(p, s.Account.String()) || Glob(p, s.Account.User) {
-			return p
-		}
-		if i := strings.LastIndexByte(p, '\\'); i >= 0 && s.Account.Domain == "" && Glob(p[i+1:], s.Account.User) {
-			return p // listings in text show no domains: it may be the one that is meant
-		}
+// Grace is how long the sessions of some accounts must have been disconnected.
+type Grace struct {
+	// Pattern is one as in Eviction.Protect.
+	Pattern string
+	For     time.Duration
+}
+
+// globAccount reports whether pattern means a, by DOMAIN\user or the bare user.
+// Where the domain of a is not told, that of the pattern is not looked at: it may
+// be the one that is meant.
+func globAccount(pattern string, a sessions.Account) bool {
+	if Glob(pattern, a.String()) || Glob(pattern, a.User) {
+		return true
 	}
-	for _, p := range e.ProtectProcesses {
-		for _, name := range s.Processes {
-			if Glob(p, name) {
-				return p
-			}
-		}
-	}
-	return ""
+	i := strings.LastIndexByte(pattern, '\\')
+	return i >= 0 && a.Domain == "" && Glob(pattern[i+1:], a.User)
 }
 
 // Glob reports whether name matches pattern without regard to case: "*" is any

@@ -68,7 +68,7 @@ func TestPlainTextMatchesItself(t *testing.T) {
 }
 
 func TestKindText(t *testing.T) {
-	for k := placement.Reconnect; k <= placement.Refuse; k++ {
+	for k := placement.Reconnect; k <= placement.Disconnect; k++ {
 		b, err := k.MarshalText()
 		if err != nil {
 			t.Fatal(err)

@@ -31,6 +31,10 @@ func (d *decider) tokenHost() (Decision, bool) {
 			d.note(h.Host.Name, nil, "slot", "named by the token, but "+d.whyNoSlot(h))
 			return Decision{}, false
 		}
+		if why := d.heldBack(); why != "" {
+			d.note(h.Host.Name, nil, "slot", "named by the token, but "+why)
+			return Decision{}, false
+		}
 		d.choose(h.Host.Name, nil, "slot", "named by the token")
 		return Decision{Kind: Place, Host: h.Host.Name, Class: ClassToken, Reason: "the token names this host, which has a free slot"}, true
 	}
@@ -43,7 +47,7 @@ func (d *decider) tokenHost() (Decision, bool) {
 // stale hosts take their users back. Who is kept out by a full host waits for it:
 // a new session elsewhere would leave their work behind.
 func (d *decider) ownSession() (Decision, bool) {
-	if _, ok := d.id.Likely(); !ok {
+	if _, ok := d.id.Account(); !ok {
 		return Decision{}, false
 	}
 	var best *sessions.Session
@@ -84,11 +88,7 @@ func (d *decider) ownSession() (Decision, bool) {
 	if best == nil {
 		return Decision{}, false
 	}
-	why := "the caller's own session"
-	if _, exact := d.id.Account(); !exact {
-		why = "the session of whoever was last seen to come from there by this name"
-	}
-	return d.back(bestHost, bestAt, why), true
+	return d.back(bestHost, bestAt, "the caller's own session"), true
 }
 
 // keptOut reports whether h would turn the owner of s away: where disconnected
@@ -118,7 +118,7 @@ func (d *decider) bestOwn(h *hostView) (at int, best *sessions.Session) {
 	if !slices.Contains(d.own, h.at) {
 		return 0, nil
 	}
-	me, _ := d.id.Likely()
+	me, _ := d.id.Account()
 	for i := range h.Report.Sessions {
 		s := &h.Report.Sessions[i]
 		if !s.Account.Matches(me) || !s.HasUser() {
@@ -154,7 +154,7 @@ func (d *decider) ownLeaving(h *hostView) bool {
 	if !slices.Contains(d.own, h.at) {
 		return false
 	}
-	me, _ := d.id.Likely()
+	me, _ := d.id.Account()
 	for i := range h.Report.Sessions {
 		s := &h.Report.Sessions[i]
 		if !s.Account.Matches(me) || !s.HasUser() {
@@ -186,14 +186,58 @@ func (d *decider) preferOwn(ha *hostView, a sessions.Session, hb *hostView, b se
 	return ha == hb && a.ID < b.ID
 }
 
+// guessedSlot places whoever is only guessed, and by that guess has a disconnected
+// session, on its host: the last one, if there is a slot for them should the guess
+// be wrong. Then they get a new session there, as they would elsewhere.
+func (d *decider) guessedSlot() (Decision, bool) {
+	if _, exact := d.id.Account(); exact || d.id.Guess.IsZero() {
+		return Decision{}, false
+	}
+	var best *sessions.Session
+	var bestHost hostView
+	for _, at := range d.view.Snapshot.AppendHostsOf(nil, d.id.Guess) {
+		if !d.inFarm(at) {
+			continue
+		}
+		h := d.look(at)
+		for i := range h.Report.Sessions {
+			s := &h.Report.Sessions[i]
+			if s.State == sessions.StateDisconnected && s.HasUser() && s.Account.Matches(d.id.Guess) &&
+				!d.leaving(*d.view.Snapshot.Ref(at, i)) && d.takesNew(&h) &&
+				(best == nil || d.preferOwn(&h, *s, &bestHost, *best)) {
+				best, bestHost = s, h
+			}
+		}
+	}
+	if best == nil {
+		return Decision{}, false
+	}
+	name := bestHost.Host.Name
+	if !d.view.Brief {
+		for i := range d.hosts {
+			if h := &d.hosts[i]; h.Host.Name == name {
+				d.choose(name, nil, "slot", slots(h)+", and who last came from there by this name has a session there")
+			} else {
+				d.note(h.Host.Name, nil, "slot", d.whyNoSlot(h)+", "+name+" is preferred")
+			}
+		}
+	}
+	return Decision{Kind: Place, Host: name, Class: ClassFreeSlot,
+		Reason: fmt.Sprintf("a free slot on %s, where whoever last came from there by this name has a session", name)}, true
+}
+
 // freeSlot places the caller on the best host that has a free slot.
 func (d *decider) freeSlot() (Decision, bool) {
-	pinned := d.pinnedHost()
+	pinned, held := d.pinnedHost(), d.heldBack()
 	var best *hostView
 	for i := range d.hosts {
 		h := &d.hosts[i]
 		if !d.takesNew(h) {
 			d.note(h.Host.Name, nil, "slot", d.whyNoSlot(h))
+			continue
+		}
+		if held != "" {
+			d.note(h.Host.Name, nil, "slot", held)
 			continue
 		}
 		if best == nil || d.betterSlot(h, best, pinned) {
@@ -208,24 +252,19 @@ func (d *decider) freeSlot() (Decision, bool) {
 	if best == nil {
 		return Decision{}, false
 	}
-	d.choose(best.Host.Name, nil, "slot", slots(best))
-	dec := Decision{Kind: Place, Host: best.Host.Name, Reason: fmt.Sprintf("a free slot on %s (%s)", best.Host.Name, slots(best)), Class: ClassFreeSlot}
-	if best.Host.Name == pinned {
-		dec.Reason += ", the caller's pinned host"
-		dec.Class = ClassPinned
-	}
-	return dec, true
+	return d.placed(best, pinned), true
 }
 
-// firstFree is freeSlot in brief: it goes through the hosts in the order in which
+// firstFree is freeSlot without a word on each host: it goes through the hosts in the order in which
 // they are best, as the sessions have it, and stops where claims cannot make a
 // later one better.
 func (d *decider) firstFree() (Decision, bool) {
 	snap := d.view.Snapshot
-	if pinned := d.pinnedHost(); pinned != "" {
+	pinned := d.pinnedHost()
+	if pinned != "" {
 		if i := snap.Position(pinned); i >= 0 && d.inFarm(i) {
 			if h := d.look(i); d.takesNew(&h) {
-				return Decision{Kind: Place, Host: pinned, Reason: "a free slot on the caller's pinned host", Class: ClassPinned}, true
+				return d.placed(&h, pinned), true
 			}
 		}
 	}
@@ -241,6 +280,9 @@ func (d *decider) firstFree() (Decision, bool) {
 		}
 		h := d.look(i)
 		if !d.takesNew(&h) {
+			if !d.view.Brief {
+				d.note(h.Host.Name, nil, "slot", d.whyNoSlot(&h))
+			}
 			continue
 		}
 		if better(&h) {
@@ -269,7 +311,24 @@ func (d *decider) firstFree() (Decision, bool) {
 	if best.HostState == nil {
 		return Decision{}, false
 	}
-	return Decision{Kind: Place, Host: best.Host.Name, Reason: "a free slot", Class: ClassFreeSlot}, true
+	return d.placed(&best, pinned), true
+}
+
+// placed is the decision for a slot of h.
+func (d *decider) placed(h *hostView, pinned string) Decision {
+	dec := Decision{Kind: Place, Host: h.Host.Name, Class: ClassFreeSlot, Reason: "a free slot"}
+	if h.Host.Name == pinned {
+		dec.Class = ClassPinned
+	}
+	if d.view.Brief {
+		return dec
+	}
+	d.choose(h.Host.Name, nil, "slot", slots(h))
+	dec.Reason = fmt.Sprintf("a free slot on %s (%s)", h.Host.Name, slots(h))
+	if dec.Class == ClassPinned {
+		dec.Reason += ", the caller's pinned host"
+	}
+	return dec
 }
 
 // takesNew reports whether h has a slot for a new session.
@@ -289,7 +348,7 @@ func (d *decider) order() sessions.Order {
 }
 
 func (d *decider) pinnedHost() string {
-	me, ok := d.id.Likely()
+	me, ok := d.id.Account()
 	if !ok {
 		return ""
 	}

@@ -86,6 +86,18 @@ func TestVictimSpared(t *testing.T) {
 		{name: "in the host's future", s: change(func(s *sessions.Session) { s.DisconnectedAt = now.Add(time.Second) }), want: "not known since when"},
 		{name: "a second too short", s: disc(1, `CONTOSO\old`, hour-time.Second), want: "less than 1h00m"},
 		{name: "just long enough", s: disc(1, `CONTOSO\old`, hour)},
+		{name: "longer for some", s: disc(1, `CONTOSO\old`, 8*hour-time.Second), policy: graces("o*", 8*hour), want: "less than 8h00m"},
+		{name: "longer for some, long enough", s: disc(1, `CONTOSO\old`, 8*hour), policy: graces("o*", 8*hour)},
+		{name: "longer for others", s: old, policy: graces("x*", 48*hour)},
+		{name: "the longest that applies", s: old, policy: graces("*", 2*hour, "old", 10*hour, `CONTOSO\*`, 3*hour), want: "less than 10h00m"},
+		{name: "a shorter one changes nothing", s: disc(1, `CONTOSO\old`, 59*time.Minute), policy: graces("old", time.Minute), want: "less than 1h00m"},
+
+		// what its user has asked for
+		{name: "marked", s: marked(old, hour), policy: honour(24 * hour), want: "marked it to be kept for another 1h00m"},
+		{name: "marked, and the time is over", s: marked(old, 0), policy: honour(24 * hour)},
+		{name: "marked, but that does not count", s: marked(old, hour), policy: func(p *placement.Policy) { p.Eviction.KeepMarkMax = 24 * hour }},
+		{name: "marked, but for too long already", s: marked(old, hour), policy: honour(9 * hour)},
+		{name: "marked, without a bound", s: marked(old, hour), policy: honour(0), want: "marked"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			id, policy := c.id, evicting()
@@ -134,6 +146,24 @@ func pinned(account, host string) func(*placement.Policy) {
 	return func(p *placement.Policy) {
 		p.Pins = []placement.Pin{{Account: sessions.ParseAccount(account), Host: host}}
 	}
+}
+
+// graces are patterns and times.
+func graces(pairs ...any) func(*placement.Policy) {
+	return func(p *placement.Policy) {
+		for i := 0; i < len(pairs); i += 2 {
+			p.Eviction.MinDisconnectedFor = append(p.Eviction.MinDisconnectedFor, placement.Grace{Pattern: pairs[i].(string), For: pairs[i+1].(time.Duration)})
+		}
+	}
+}
+
+func marked(s sessions.Session, left time.Duration) sessions.Session {
+	s.KeepUntil = now.Add(left)
+	return s
+}
+
+func honour(most time.Duration) func(*placement.Policy) {
+	return func(p *placement.Policy) { p.Eviction.HonourKeepMark, p.Eviction.KeepMarkMax = true, most }
 }
 
 func claims(cs ...placement.Claim) func(*placement.View) {
@@ -192,6 +222,12 @@ func TestWhoMayEvict(t *testing.T) {
 		{name: "at the client's ceiling, trusted", id: trusted(named("alice")), policy: func(p *placement.Policy) { p.Eviction.PerClientPerHour = 2 }, since: 2, want: "2 evictions within the hour"},
 		{name: "below the client's ceiling", id: named("alice"), policy: func(p *placement.Policy) { p.Eviction.PerClientPerHour = 2 }, since: 1},
 		{name: "no ceiling", id: named("alice"), since: 1000},
+		{name: "outside the hours", id: named("alice"), policy: func(p *placement.Policy) { p.Eviction.Hours = hours(t, "Europe/Berlin", "Mon-Fri 07:00-10:00") }, want: "outside the hours at which somebody may be: Mon-Fri 07:00-10:00 Europe/Berlin"},
+		{name: "within the hours", id: named("alice"), policy: func(p *placement.Policy) { p.Eviction.Hours = hours(t, "Europe/Berlin", "Mon-Fri 07:00-10:01") }},
+		{name: "at the farm's ceiling", id: named("alice"), policy: func(p *placement.Policy) { p.Eviction.PerFarmPerHour = 5 }, want: "5 evictions in this farm within the hour"},
+		{name: "below the farm's ceiling", id: named("alice"), policy: func(p *placement.Policy) { p.Eviction.PerFarmPerHour = 6 }},
+		{name: "at the ceiling for all", id: named("alice"), policy: func(p *placement.Policy) { p.Eviction.PerHour = 7 }, want: "7 evictions in all farms within the hour"},
+		{name: "below the ceiling for all", id: named("alice"), policy: func(p *placement.Policy) { p.Eviction.PerHour = 8 }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := evicting()
@@ -199,7 +235,7 @@ func TestWhoMayEvict(t *testing.T) {
 				c.policy(&p)
 			}
 			v := v
-			v.EvictionsByClient = c.since
+			v.EvictionsByClient, v.EvictionsInFarm, v.EvictionsInAll = c.since, 5, 7
 			d := placement.Decide(v, c.id, p)
 			if c.want == "" {
 				if d.Kind != placement.MakeRoom {
@@ -232,8 +268,8 @@ func TestWhichHostGivesUp(t *testing.T) {
 		{name: "cannot be reached", h: base, view: func(v *placement.View) { v.Unreachable = map[string]string{"a": "timeout"} }, want: "cannot be reached: timeout"},
 		{name: "its limit is not known", h: with(base, func(h *sessions.HostState) { h.Report.Limit = 0 }), want: "limit is not known"},
 		{name: "its reading is not good enough", h: with(base, func(h *sessions.HostState) { h.Report.NoEvict = "text listings only" }), want: "text listings only"},
-		{name: "nothing can log anybody off there", h: base, view: func(v *placement.View) { v.CannotEvict = map[string]string{"a": "no driver", "b": "x"} }, want: "no driver"},
-		{name: "nothing can log anybody off elsewhere", h: base, view: func(v *placement.View) { v.CannotEvict = map[string]string{"b": "no driver"} }},
+		{name: "nothing can log anybody off there", h: base, view: cannotEvict(map[string]string{"a": "no driver", "b": "x"}), want: "no driver"},
+		{name: "nothing can log anybody off elsewhere", h: base, view: cannotEvict(map[string]string{"b": "no driver"})},
 		{name: "disconnected sessions hold no slot", h: with(host("a", 1, disc(1, "old", 9*hour), active(2, "x")), func(h *sessions.HostState) { h.Host.CountDisconnected = sessions.No }), want: "hold no slot there"},
 		{name: "over its limit", h: host("a", 1, disc(1, "old", 9*hour), active(2, "x")), want: "over its limit"},
 		{name: "over its limit by a promise", h: base, view: claims(placement.Claim{Host: "a"}), want: "over its limit"},
@@ -262,6 +298,10 @@ func TestWhichHostGivesUp(t *testing.T) {
 			}
 		})
 	}
+}
+
+func cannotEvict(why map[string]string) func(*placement.View) {
+	return func(v *placement.View) { v.CannotEvict = func(host string) string { return why[host] } }
 }
 
 // A slot that a logoff is about to free belongs to whom it is freed for: the

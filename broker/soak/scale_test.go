@@ -222,11 +222,14 @@ func awaitEach(t *testing.T, d *daemon.Daemon, n int, began time.Time, fits func
 }
 
 func quantiles(ds []time.Duration) string {
+	if len(ds) == 0 {
+		return "none"
+	}
 	slices.Sort(ds)
 	at := func(q float64) time.Duration {
 		return ds[min(len(ds)-1, int(q*float64(len(ds))))].Round(100 * time.Microsecond)
 	}
-	return fmt.Sprintf("p50 %s, p99 %s, most %s", at(0.5), at(0.99), at(1))
+	return fmt.Sprintf("p50 %s, p99 %s, most %s (of %d)", at(0.5), at(0.99), at(1), len(ds))
 }
 
 // cpuTime is what this process has used.

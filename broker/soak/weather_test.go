@@ -85,10 +85,13 @@ func (o *office) pick(h *host, rnd *rand.Rand) fault {
 		kinds := []simhost.FaultKind{
 			simhost.FaultShellVanishes, simhost.FaultShellQuota, simhost.FaultOperationQuota, simhost.FaultTimedOut, simhost.FaultEmpty500,
 			simhost.FaultUnauthorized, simhost.FaultBadGateway, simhost.FaultReset, simhost.FaultBlackHole, simhost.FaultSlowBody, simhost.FaultHugeBody,
-			simhost.FaultBlackHole, simhost.FaultShellVanishes,
+			simhost.FaultBlackHole, simhost.FaultInputRefused,
 		}
 		one := simhost.Fault{Kind: kinds[n], Skip: rnd.IntN(6), Times: 1 + rnd.IntN(4), Pause: time.Millisecond, Size: 2 << 20}
 		one.On = []simhost.Action{"", simhost.ActionCreate, simhost.ActionCommand, simhost.ActionReceive, simhost.ActionDelete}[rnd.IntN(5)]
+		if one.Kind == simhost.FaultInputRefused {
+			one.On = simhost.ActionSend
+		}
 		f := fault{
 			name:  string(one.Kind),
 			begin: configure(func(opt *simhost.Options) { opt.Faults = append(opt.Faults, one) }),

@@ -153,13 +153,14 @@ func (p *pair) moved(d *direction) uint64 {
 	return uint64(d.progress.Load()) + kernelBytes(d.src) + kernelBytes(d.dst)
 }
 
-// drain reads and drops what c sends until it ends, at most for the linger time.
+// drain reads and drops what c sends until it ends, at most MaxDrain and for the linger
+// time.
 func drain(c net.Conn, linger time.Duration) {
 	if linger < 0 {
 		linger = DefaultLinger
 	}
 	if c.SetReadDeadline(time.Now().Add(linger)) == nil {
-		_, _ = io.Copy(io.Discard, c)
+		_, _ = io.CopyN(io.Discard, c, MaxDrain)
 	}
 }
 

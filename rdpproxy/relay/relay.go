@@ -30,6 +30,11 @@ const (
 // move. Ten seconds without any movement outlast a few lost segments.
 const DefaultLinger = 10 * time.Second
 
+// MaxDrain is how many bytes are read and dropped of a side whose peer is gone, so that
+// it can see the end in peace: more than is under way on any line. Whoever sends more
+// does not listen, and is cut.
+const MaxDrain = 8 << 20
+
 // Options are the settings of one relay. The zero value is usable.
 type Options struct {
 	// Linger is how long the second direction may stay open after the first one

@@ -16,6 +16,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // TestBetweenSockets is the common case: splice on Linux.
 func TestBetweenSockets(t *testing.T) { relaytest.Run(t, relay.Run) }
 
+// TestWatched: and with a watcher.
+func TestWatched(t *testing.T) { relaytest.RunWatched(t, relay.Run) }
+
 // TestThroughBuffer hides that the connections are sockets, as any wrapper does.
 func TestThroughBuffer(t *testing.T) {
 	relaytest.Run(t, func(ctx context.Context, client, host net.Conn, o relay.Options) relay.Result {

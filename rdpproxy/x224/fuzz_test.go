@@ -19,9 +19,10 @@ func FuzzReadOpening(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r := &countingReader{b: b, chunk: 1 + len(b)/3}
 		o, err := ReadOpening(r)
-		if r.n > maxBlob+MaxPacket {
+		if r.n > MaxOpening {
 			t.Fatalf("%d bytes were read", r.n)
 		}
+		checkParsed(t, b, o, r.n, err)
 		if err != nil {
 			var format *FormatError
 			if !errors.As(err, &format) && !errors.Is(err, io.ErrUnexpectedEOF) && err != io.EOF {
@@ -44,6 +45,24 @@ func FuzzReadOpening(f *testing.F) {
 			checkSameFields(t, o.Request, again)
 		}
 	})
+}
+
+// checkParsed: piece by piece comes to the same as reading, and no piece is taken for
+// the whole.
+func checkParsed(t *testing.T, b []byte, want *Opening, n int, wantErr error) {
+	t.Helper()
+	o, taken, err := ParseOpening(b)
+	switch {
+	case want != nil && (err != nil || taken != n || !bytes.Equal(o.Request.Raw, want.Request.Raw)):
+		t.Fatalf("parsed %d bytes, %v; read %d", taken, err, n)
+	case want == nil && o != nil, errors.Is(err, ErrIncomplete) && (len(b) >= MaxOpening || errors.As(wantErr, new(*FormatError))):
+		t.Fatalf("parsed %+v, %v; read %v", o, err, wantErr)
+	}
+	for i := range min(n, len(b)) {
+		if o, _, err := ParseOpening(b[:i]); o != nil || want != nil && !errors.Is(err, ErrIncomplete) {
+			t.Fatalf("parsed %+v, %v from %d bytes of %d", o, err, i, n)
+		}
+	}
 }
 
 // FuzzRequestFields goes the other way: fields, bytes, fields.

@@ -1,7 +1,9 @@
 package x224
 
 import (
+	"bytes"
 	"encoding/binary"
+	"errors"
 	"io"
 	"slices"
 	"unicode/utf16"
@@ -12,6 +14,9 @@ const (
 	// included. A correct one has at most 259 bytes, because the length indicator
 	// is a byte; clients with long names exceed that and let it wrap around.
 	MaxPacket = 512
+
+	// MaxOpening is the longest opening: a preconnection blob and a request.
+	MaxOpening = maxBlob + MaxPacket
 
 	maxBlob = 2048 // a bound of ours; the specification has none
 	blobV1  = 16   // cbSize, Flags, Version, Id
@@ -67,6 +72,25 @@ func ReadOpening(r io.Reader) (*Opening, error) {
 		return nil, err
 	}
 	return o, nil
+}
+
+// ErrIncomplete says that bytes are the beginning of an opening, and more must come.
+var ErrIncomplete = errors.New("the opening is not complete")
+
+// ParseOpening is ReadOpening for whoever cannot wait inside a Read: b is what has
+// come so far, and n how much of it is the opening. The error is ErrIncomplete, or a
+// *FormatError as soon as b cannot become an opening. With MaxOpening bytes it is
+// never ErrIncomplete.
+func ParseOpening(b []byte) (o *Opening, n int, err error) {
+	r := bytes.NewReader(b)
+	o, err = ReadOpening(r)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, 0, ErrIncomplete
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	return o, len(b) - r.Len(), nil
 }
 
 // readBlob reads the rest of the blob whose cbSize is head.

@@ -24,15 +24,22 @@ func agentOf(t *testing.T, h *runningHost, mode driver.Mode) (*driver.Driver, <-
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { d.Close() })
+	ended, reports := startWatch(t, d)
+	return d, reports, ended
+}
+
+// startWatch runs d until the test ends.
+func startWatch(t *testing.T, d *driver.Driver) (<-chan error, <-chan sessions.Report) {
 	ctx, stop := context.WithCancel(t.Context())
 	reports, ended := make(chan sessions.Report, 1000), make(chan error, 1)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		ended <- d.Watch(ctx, sessions.Host{Name: h.cfg.Name}, func(r sessions.Report) { reports <- r })
+		ended <- d.Watch(ctx, sessions.Host{Name: "trier"}, func(r sessions.Report) { reports <- r })
 	}()
-	t.Cleanup(func() { stop(); <-done; d.Close() })
-	return d, reports, ended
+	t.Cleanup(func() { stop(); <-done })
+	return ended, reports
 }
 
 func await(t *testing.T, reports <-chan sessions.Report, ended <-chan error, fits func(sessions.Report) bool) sessions.Report {
@@ -221,6 +228,28 @@ func TestAgentAndTheFaultsOfWinRM(t *testing.T) {
 				t.Errorf("source %q", r.Source)
 			}
 		})
+	}
+}
+
+// A host that has taken standard input and does so no more is left for a moment, and
+// watched without it.
+func TestAgentWhenInputIsRefusedInTheMiddle(t *testing.T) {
+	h := agentHost(t, nil)
+	d, reports, ended := agentOf(t, h, driver.ModeAuto)
+	r := await(t, reports, ended, func(sessions.Report) bool { return true })
+	s, _ := sessionOf(r, "jürgen")
+	h.Model().Configure(func(o *Options) { o.Faults = []Fault{{On: ActionSend, Kind: FaultInputRefused}} })
+	host := sessions.Host{Name: "trier"}
+	if err := d.Evict(t.Context(), host, s); err == nil {
+		t.Error("evicted by what was refused")
+	}
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "without it next time") {
+		t.Errorf("ended with %v", err)
+	}
+	_, again := startWatch(t, d)
+	await(t, again, nil, func(r sessions.Report) bool { return r.Source == "agent" })
+	if err := d.Evict(t.Context(), host, s); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -46,6 +46,8 @@ const (
 	FaultReset FaultKind = "reset"
 	// FaultBlackHole never answers; it ends when the client goes or the host stops.
 	FaultBlackHole FaultKind = "black hole"
+	// FaultInputRefused answers that standard input is not supported; for ActionSend.
+	FaultInputRefused FaultKind = "input refused"
 	// FaultSlowBody answers correctly, byte by byte.
 	FaultSlowBody FaultKind = "slow body"
 	// FaultHugeBody sends Size bytes of blanks for an answer.

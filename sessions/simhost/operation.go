@@ -181,7 +181,7 @@ func (s *winrmServer) act(req *request, who *Manager) (action, body string, f *w
 		return s.start(req, sh)
 	case req.action == ActionSend && in.Send != nil:
 		if s.cfg.Input == InputRefused {
-			return "", "", &wsFault{code: 50, subcode: "w:UnsupportedFeature", text: "The request is not supported. "}
+			return "", "", inputRefused()
 		}
 		for _, stream := range in.Send.Streams {
 			data, err := base64.StdEncoding.DecodeString(strings.TrimSpace(stream.Data))

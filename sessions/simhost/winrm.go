@@ -304,6 +304,8 @@ func (s *winrmServer) misbehave(a *answer, r *http.Request) bool {
 		a.fault(operationQuota(s.cfg.Quotas.OperationsPerUser))
 	case FaultTimedOut:
 		a.fault(timedOut())
+	case FaultInputRefused:
+		a.fault(inputRefused())
 	case FaultEmpty500:
 		a.w.WriteHeader(http.StatusInternalServerError)
 	case FaultUnauthorized:

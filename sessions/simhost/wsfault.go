@@ -56,6 +56,12 @@ func aborted() *wsFault {
 		text: "The I/O operation has been aborted because of either a thread exit or an application request. "}
 }
 
+// inputRefused is how a host may answer that takes no standard input. (What a real
+// one would say is not known to us.)
+func inputRefused() *wsFault {
+	return &wsFault{code: 50, subcode: "w:UnsupportedFeature", text: "The request is not supported. "}
+}
+
 func fileNotFound() *wsFault {
 	return &wsFault{code: faultFileNotFound, subcode: "w:InternalError", text: "The system cannot find the file specified. "}
 }

@@ -5,7 +5,8 @@
 // Interfaces, all over SMB 2 or 3 (TCP 445) and named pipes:
 //
 //   - TermSrvEnumeration and TermSrvSession (\PIPE\LSM_API_service) list the
-//     sessions, with their times to 100 ns, and log one off;
+//     sessions, with their times to 100 ns, log one off, disconnect one, and show
+//     its user a message;
 //   - IcaApi, the legacy interface (\PIPE\Ctx_WinStation_API_service), tells the
 //     host's own clock, which the others do not, and is spoken alone where those
 //     are missing (Windows Server 2008 and before);
@@ -21,7 +22,8 @@
 // told ([MS-TSTS] RpcGetEnumResult). A listing that shows neither a listener nor
 // session 0 is therefore an error and never an empty host. The account needs the
 // Query right on all sessions, and to evict also Logoff (Reset for the legacy
-// interface); a local administrator's token may be filtered over the network.
+// interface), to disconnect Disconnect, and to send messages Message; a local
+// administrator's token may be filtered over the network.
 //
 // # What no Windows host has confirmed
 //

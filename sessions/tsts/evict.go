@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	session "github.com/oiweiwei/go-msrpc/msrpc/tsts/termsrvsession/v1"
+
 	"github.com/rdpbroker/rdpbroker/sessions"
 )
 
@@ -37,7 +39,11 @@ func (d *Driver) Evict(ctx context.Context, h sessions.Host, victim sessions.Ses
 	l := d.link() // of its own: a logoff does not wait for a reading that hangs
 	defer l.close()
 	err := d.limit(ctx, func(ctx context.Context) error {
-		return l.logoff(ctx, victim.ID, func(now sessions.Session) error { return changed(victim, now) })
+		return l.act(ctx, victim.ID, order{
+			check:  func(now sessions.Session) error { return changed(victim, now) },
+			lsm:    func(ctx context.Context, c *lsm, s *session.Session) error { return c.logoff(ctx, s) },
+			legacy: func(ctx context.Context, c *legacy, id int) error { return c.logoff(ctx, id) },
+		})
 	})
 	var no objection
 	switch {
@@ -58,12 +64,36 @@ func (d *Driver) Evict(ctx context.Context, h sessions.Host, victim sessions.Ses
 // untouchable says why victim is not evicted whatever the host shows, or nil.
 func untouchable(victim sessions.Session) error {
 	switch {
-	case victim.ID < 1 || victim.ID >= sessions.FirstListenerID:
-		return objection(fmt.Sprintf("ID %d is the services session or a listener", victim.ID))
-	case victim.Account.IsZero() || victim.Incarnation == "" || victim.LogonAt.IsZero():
-		return objection("it is not described well enough to be told from another session")
+	case undescribed(victim) != nil:
+		return undescribed(victim)
 	case victim.State != sessions.StateDisconnected || victim.DisconnectedAt.IsZero():
 		return objection("it is not known since when it is disconnected")
+	}
+	return nil
+}
+
+// undescribed says why s could be taken for another session, or nil.
+func undescribed(s sessions.Session) error {
+	switch {
+	case s.ID < 1 || s.ID >= sessions.FirstListenerID:
+		return objection(fmt.Sprintf("ID %d is the services session or a listener", s.ID))
+	case s.Account.IsZero() || s.Incarnation == "" || s.LogonAt.IsZero():
+		return objection("it is not described well enough to be told from another session")
+	}
+	return nil
+}
+
+// other says why now is not the session that was described, or nil.
+func other(described, now sessions.Session) error {
+	switch {
+	case now.ID != described.ID:
+		return objection("the host answered for another session")
+	case now.Account.IsZero():
+		return objection("nobody is logged on to it any more")
+	case now.Account.Folded() != described.Account.Folded():
+		return objection("another user has this session ID now")
+	case now.Incarnation != described.Incarnation || !now.LogonAt.Equal(described.LogonAt):
+		return objection("its user has logged on anew since")
 	}
 	return nil
 }
@@ -71,14 +101,8 @@ func untouchable(victim sessions.Session) error {
 // changed says how the session differs now from its description, or nil.
 func changed(victim, now sessions.Session) error {
 	switch {
-	case now.ID != victim.ID:
-		return objection("the host answered for another session")
-	case now.Account.IsZero():
-		return objection("nobody is logged on to it any more")
-	case now.Account.Folded() != victim.Account.Folded():
-		return objection("another user has this session ID now")
-	case now.Incarnation != victim.Incarnation || !now.LogonAt.Equal(victim.LogonAt):
-		return objection("its user has logged on anew since")
+	case other(victim, now) != nil:
+		return other(victim, now)
 	case now.State == sessions.StateActive:
 		return objection("the user is connected again")
 	case now.State != sessions.StateDisconnected:

@@ -59,6 +59,7 @@ type fakeHost struct {
 	codes    map[string]uint32 // methods that answer with a code
 	onLogoff func(*fakeHost, int32)
 	calls    map[string]int
+	messages []string      // shown: session, style, seconds, not waited for, texts
 	changes  chan struct{} // closed and replaced at each notification
 }
 
@@ -255,6 +256,30 @@ func (s sessionServer) Logoff(ctx context.Context, r *session.LogoffRequest) (*s
 	return &session.LogoffResponse{Return: code}, err
 }
 
+func (s sessionServer) Disconnect(ctx context.Context, r *session.DisconnectRequest) (*session.DisconnectResponse, error) {
+	code, err := s.f.called(ctx, "Disconnect")
+	if err == nil && code == 0 {
+		s.f.disconnected(int32(r.Session.UUID.Data1 - 1))
+	}
+	return &session.DisconnectResponse{Return: code}, err
+}
+
+func (s sessionServer) ShowMessageBox(ctx context.Context, r *session.ShowMessageBoxRequest) (*session.ShowMessageBoxResponse, error) {
+	code, err := s.f.called(ctx, "ShowMessageBox")
+	s.f.change(func(f *fakeHost) {
+		f.messages = append(f.messages, fmt.Sprintf("%d %d %d %v %s: %s", r.Session.UUID.Data1-1, r.Style, r.Timeout, r.DoNotWait, r.Title, r.Message))
+	})
+	return &session.ShowMessageBoxResponse{Return: code}, err
+}
+
+// disconnected takes a session's client away.
+func (f *fakeHost) disconnected(id int32) {
+	f.change(func(f *fakeHost) {
+		w := f.find(id)
+		w.name, w.state, w.disconnect = "", 4, f.now
+	})
+}
+
 // loggedOff does what a logoff does here.
 func (f *fakeHost) loggedOff(id int32) {
 	f.mu.Lock()
@@ -393,6 +418,14 @@ func (s legacyServer) WinStationReset(ctx context.Context, r *icaapi.WinStationR
 		s.f.loggedOff(int32(r.LogonID))
 	}
 	return &icaapi.WinStationResetResponse{Result: uint32(code), Return: code == 0}, err
+}
+
+func (s legacyServer) WinStationDisconnect(ctx context.Context, r *icaapi.WinStationDisconnectRequest) (*icaapi.WinStationDisconnectResponse, error) {
+	code, err := s.f.called(ctx, "Disconnect")
+	if err == nil && code == 0 {
+		s.f.disconnected(int32(r.LogonID))
+	}
+	return &icaapi.WinStationDisconnectResponse{Result: uint32(code), Return: code == 0}, err
 }
 
 func (s legacyServer) WinStationWaitSystemEvent(ctx context.Context, r *icaapi.WinStationWaitSystemEventRequest) (*icaapi.WinStationWaitSystemEventResponse, error) {

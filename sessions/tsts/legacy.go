@@ -115,21 +115,33 @@ func (c *legacy) details(ctx context.Context, id int) (sessions.Session, int64, 
 	return s, now, nil
 }
 
-// logoff is lsm.logoff by the legacy interface, which has no handles of sessions
-// and no softer way than a reset: what logoff.exe and WTSLogoffSession use.
-func (c *legacy) logoff(ctx context.Context, id int, check func(sessions.Session) error) error {
+// act is lsm.act by the legacy interface, which has no handles of sessions.
+func (c *legacy) act(ctx context.Context, id int, o order) error {
 	now, _, err := c.details(ctx, id)
 	if err != nil {
 		return err
 	}
-	if err := check(now); err != nil {
+	if err := o.check(now); err != nil {
 		return err
 	}
+	return o.legacy(ctx, c, id)
+}
+
+// logoff has no softer way than a reset: what logoff.exe and WTSLogoffSession use.
+func (c *legacy) logoff(ctx context.Context, id int) error {
 	got, err := c.api.WinStationReset(ctx, &icaapi.WinStationResetRequest{Server: c.server, LogonID: uint32(id), Wait: false})
 	if got == nil {
 		return told(err)
 	}
 	return told(verdict("RpcWinStationReset", got.Return, got.Result))
+}
+
+func (c *legacy) disconnect(ctx context.Context, id int) error {
+	got, err := c.api.WinStationDisconnect(ctx, &icaapi.WinStationDisconnectRequest{Server: c.server, LogonID: uint32(id), Wait: false})
+	if got == nil {
+		return err
+	}
+	return verdict("RpcWinStationDisconnect", got.Return, got.Result)
 }
 
 // errTold: the host was told to log the session off and has not answered in time.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"time"
 
+	session "github.com/oiweiwei/go-msrpc/msrpc/tsts/termsrvsession/v1"
 	"go.uber.org/zap"
 
 	"github.com/rdpbroker/rdpbroker/sessions"
@@ -175,13 +176,20 @@ func (l *link) readLegacy(ctx context.Context) (*reading, error) {
 	})
 }
 
-// logoff logs a session off unless check objects to it as it is now.
-func (l *link) logoff(ctx context.Context, id int, check func(sessions.Session) error) error {
+// order is something to be done to a session.
+type order struct {
+	check  func(sessions.Session) error // what objects to the session as it is now, or nil
+	lsm    func(ctx context.Context, c *lsm, s *session.Session) error
+	legacy func(ctx context.Context, c *legacy, id int) error
+}
+
+// act does o to a session unless its check objects to it as it is now.
+func (l *link) act(ctx context.Context, id int, o order) error {
 	if err := l.connect(ctx); err != nil {
 		return err
 	}
 	if !l.old {
-		err := l.lsm.logoff(ctx, id, check)
+		err := l.lsm.act(ctx, id, o)
 		if !isMissing(err) {
 			return err
 		}
@@ -191,5 +199,5 @@ func (l *link) logoff(ctx context.Context, id int, check func(sessions.Session) 
 	if err != nil {
 		return err
 	}
-	return c.logoff(ctx, id, check)
+	return c.act(ctx, id, o)
 }

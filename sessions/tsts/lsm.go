@@ -97,10 +97,10 @@ func (c *lsm) details(ctx context.Context, id int) (sessions.Session, error) {
 	return s, nil
 }
 
-// logoff logs the session off unless check, which sees it as it is now, objects.
+// act does o to a session unless its check, which sees it as it is now, objects.
 // The handle is opened before the check: should the session end and its ID be
 // given to another in between, the handle is of the one that ended.
-func (c *lsm) logoff(ctx context.Context, id int, check func(sessions.Session) error) error {
+func (c *lsm) act(ctx context.Context, id int, o order) error {
 	opened, err := c.session.OpenSession(ctx, &session.OpenSessionRequest{SessionID: int32(id)})
 	if err = c.first(result("RpcOpenSession", err)); err != nil {
 		return err
@@ -109,9 +109,35 @@ func (c *lsm) logoff(ctx context.Context, id int, check func(sessions.Session) e
 	if err != nil {
 		return err
 	}
-	if err := check(now); err != nil {
+	if err := o.check(now); err != nil {
 		return err
 	}
-	_, err = c.session.Logoff(ctx, &session.LogoffRequest{Session: opened.Session})
+	return o.lsm(ctx, c, opened.Session)
+}
+
+func (c *lsm) logoff(ctx context.Context, s *session.Session) error {
+	_, err := c.session.Logoff(ctx, &session.LogoffRequest{Session: s})
 	return told(result("RpcLogoff", err))
+}
+
+func (c *lsm) disconnect(ctx context.Context, s *session.Session) error {
+	_, err := c.session.Disconnect(ctx, &session.DisconnectRequest{Session: s})
+	return result("RpcDisconnect", err)
+}
+
+// message shows a box that stays until it is closed, and does not wait for that.
+func (c *lsm) message(ctx context.Context, s *session.Session, title, text string) error {
+	const information = 0x40 // MB_ICONINFORMATION, with OK alone
+	i, err := c.Interface(1)
+	if err != nil {
+		return err
+	}
+	box := &messageBox{in: session.ShowMessageBoxRequest{Session: s, Title: title, Message: text, Style: information, DoNotWait: true}}
+	if err := i.Invoke(ctx, box); err != nil {
+		return result("RpcShowMessageBox", err)
+	}
+	if box.out.Return != 0 {
+		return &CodeError{"RpcShowMessageBox", uint32(box.out.Return)}
+	}
+	return nil
 }

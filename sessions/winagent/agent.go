@@ -79,7 +79,8 @@ func (a *Agent) Run(ctx context.Context, publish func(sessions.Report)) error {
 			}
 		case <-renew.C:
 			renew.Reset(a.lifetime())
-			next, err := a.open(ctx, &links)
+			a.deaf = false // once in a lifetime it is worth asking again
+			next, err := a.openEither(ctx, &links)
 			if err != nil { // the old one runs on
 				a.log.Warn("no new agent could be started to take over", zap.Error(err))
 				continue

@@ -62,6 +62,7 @@ public static partial class RdpBrokerAgent
         }
         catch (EntryPointNotFoundException) { return null; }
         Dictionary<int, Work> all = new Dictionary<int, Work>();
+        long scale = 1;
         try
         {
             int counters = 8 + 2 * p; // after SessionId, ProcessId, name, SID
@@ -70,6 +71,8 @@ public static partial class RdpBrokerAgent
                 IntPtr e = new IntPtr(list.ToInt64() + (long)i * (counters + 6 * 4 + 2 * 8));
                 int session = Marshal.ReadInt32(e, 0), pid = Marshal.ReadInt32(e, 4);
                 string name = Wide(Marshal.ReadIntPtr(e, 8));
+                long cpu = Marshal.ReadInt64(e, counters + 24) + Marshal.ReadInt64(e, counters + 32);
+                if (pid == ownPid) scale = Scale(cpu);
                 if (pid == 0 || session < 1 || name == "") continue;
                 Work w;
                 if (!all.TryGetValue(session, out w)) all[session] = w = new Work();
@@ -79,13 +82,24 @@ public static partial class RdpBrokerAgent
                 if (Array.IndexOf(system, name.ToLowerInvariant()) >= 0) continue;
                 if (w.Names.Count <= MostNames) w.Names[name.Length > 100 ? name.Substring(0, 100) : name] = true;
                 w.Pids.Add(pid);
-                w.Cpu += Marshal.ReadInt64(e, counters + 24) + Marshal.ReadInt64(e, counters + 32);
+                w.Cpu += cpu;
             }
         }
         finally { WTSFreeMemoryExW(1, list, count); } // WTSTypeProcessInfoLevel1
+        foreach (Work w in all.Values) w.Cpu *= scale;
         foreach (Session s in sessions)
             if (s.State == Disconnected && all.ContainsKey(s.Id)) SumIo(all[s.Id]);
         return all;
+    }
+
+    static readonly int ownPid = Process.GetCurrentProcess().Id;
+
+    // Scale is by how much Windows' times of processes must be multiplied to be in
+    // units of 100 ns. They look like such; the documentation says milliseconds. What
+    // we have used ourselves, since we were compiled, tells.
+    static long Scale(long mine)
+    {
+        using (Process p = Process.GetCurrentProcess()) return mine > 0 && p.TotalProcessorTime.Ticks / mine > 100 ? 10000 : 1;
     }
 
     // SumIo adds up bytes read and written, of the processes that we may ask.

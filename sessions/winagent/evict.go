@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/rdpbroker/rdpbroker/sessions"
 )
@@ -53,12 +51,6 @@ func (a *Agent) Disconnect(ctx context.Context, host string, s sessions.Session)
 	return a.do(ctx, o)
 }
 
-// Bounds of a message, in characters.
-const (
-	maxTitle   = 100
-	maxMessage = 1000
-)
-
 // Message shows a text to the user of s, if that is still the session described, in
 // a window that stays until they close it. It does not wait for that. Both texts are
 // cut at what a window can show, and control characters are left out.
@@ -66,23 +58,9 @@ const (
 // Errors: *sessions.RefusedError if nothing was done. After any other the outcome is
 // not known.
 func (a *Agent) Message(ctx context.Context, host string, s sessions.Session, title, text string) error {
-	title, text = shown(title, maxTitle), shown(text, maxMessage)
-	if text == "" {
-		return errors.New("the message is empty")
+	title, text = sessions.Shown(title, sessions.MaxTitle), sessions.Shown(text, sessions.MaxMessage)
+	if title == "" || text == "" {
+		return errors.New("a message needs a title and a text")
 	}
 	return a.do(ctx, &order{kind: kindMessage, ref: sessions.RefOf(host, s), session: s, rest: []string{word(title), word(text)}})
-}
-
-// shown is a text as a window shows it.
-func shown(text string, most int) string {
-	text = strings.TrimSpace(strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) && r != '\n' {
-			return -1
-		}
-		return r
-	}, strings.ToValidUTF8(text, "?")))
-	if r := []rune(text); len(r) > most {
-		text = string(r[:most])
-	}
-	return text
 }

@@ -248,6 +248,23 @@ func TestProcessesOfSessions(t *testing.T) {
 	}
 }
 
+// The unit of Windows' times of processes is told by those of the agent itself.
+func TestUnitOfProcessorTime(t *testing.T) {
+	for name, c := range map[string]struct {
+		mine string // the agent's own
+		want int64
+	}{"100 ns": {"1500000", 123}, "milliseconds": {"150", 1_230_000}} {
+		t.Run(name, func(t *testing.T) {
+			h := newStubHost(t)
+			h.Set(func() {
+				h.Sessions[2] = agenttest.Row(4, "alice", logonA, disconnectA, "") + "\nP|2|10|csrss.exe|7|7\nP|2|700|winword.exe|100|23\nP|0|self|mono.exe|" + c.mine + "|0"
+			})
+			w := watch(t, Config{}, h)
+			w.untilSession(2, "with programs", func(s sessions.Session) bool { return s.CPUTime == c.want })
+		})
+	}
+}
+
 // Names are told when they change, and sums only of disconnected sessions.
 func TestProgramsCostLittle(t *testing.T) {
 	h := newStubHost(t)

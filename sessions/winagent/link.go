@@ -328,6 +328,9 @@ func (l *link) state(ln *line, now time.Time) error {
 	if err != nil {
 		return err
 	}
+	if l.deaf {
+		r.Warnings = append(r.Warnings, "commands get no standard input on the host: each logoff starts an agent of its own, which takes seconds")
+	}
 	l.lastHash = ln.Hash
 	l.work = l.work.fill(r.Sessions)
 	l.reading(r)

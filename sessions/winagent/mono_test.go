@@ -6,6 +6,7 @@ import (
 	"io"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,7 +26,7 @@ type stubHost struct {
 	t       *testing.T
 	mu      sync.Mutex
 	running []*exec.Cmd
-	dumb    bool // it takes no standard input
+	dumb    atomic.Bool // it takes no standard input
 }
 
 func newStubHost(t *testing.T) *stubHost { return &stubHost{Host: agenttest.New(t), t: t} }
@@ -36,7 +37,7 @@ func (h *stubHost) Start(_ context.Context, command string) (Process, error) {
 		h.t.Errorf("command %q", command)
 	}
 	p, err := h.run(h.Command())
-	if err == nil && h.dumb {
+	if err == nil && h.dumb.Load() {
 		p.(*localProcess).stdin.Close()
 	}
 	return p, err

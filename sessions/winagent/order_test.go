@@ -17,7 +17,7 @@ import (
 // busyFarm is a host with one active session, and its description.
 func busyFarm(t *testing.T, dumb bool) (*stubHost, *watched, sessions.Session) {
 	h := newStubHost(t)
-	h.dumb = dumb
+	h.dumb.Store(dumb)
 	h.Set(func() { h.Sessions[2] = agenttest.Row(0, "álice", logonA, 0, "") })
 	w := watch(t, Config{Beat: time.Hour, Poll: 50 * time.Millisecond}, h)
 	return h, w, w.untilSession(2, "active", func(s sessions.Session) bool { return s.State == sessions.StateActive })
@@ -96,7 +96,7 @@ func TestDisconnectWhateverTheyDo(t *testing.T) {
 func TestMessageRefused(t *testing.T) {
 	h, w, s := busyFarm(t, false)
 	h.Set(func() { h.Sessions[2] = agenttest.Row(0, "bob", logonA, 0, "") })
-	err := w.Message(t.Context(), "ts1", s, "", "hello")
+	err := w.Message(t.Context(), "ts1", s, "rdpbroker", "hello")
 	var refused *sessions.RefusedError
 	if !errors.As(err, &refused) || refused.Error() != "session ts1/2 was not sent a message: another user has this session ID now" {
 		t.Error(err)
@@ -106,21 +106,19 @@ func TestMessageRefused(t *testing.T) {
 	}
 }
 
-func TestMessagesAreCut(t *testing.T) {
-	if got := shown(strings.Repeat("ä", 2000)+"\x1b[0m", maxMessage); got != strings.Repeat("ä", maxMessage) {
-		t.Errorf("%d bytes", len(got))
-	}
-}
-
 // A host that takes no standard input is watched all the same, and logs off by an
 // agent of its own.
 func TestHostWithoutStandardInput(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	h := newStubHost(t)
-	h.dumb = true
+	h.dumb.Store(true)
 	h.Set(func() { h.Sessions[2] = agenttest.Row(4, "alice", logonA, disconnectA, "") })
 	w := watch(t, Config{Beat: 100 * time.Millisecond, Poll: 50 * time.Millisecond, Silence: time.Second}, h)
-	victim := w.untilSession(2, "disconnected", func(s sessions.Session) bool { return s.State == sessions.StateDisconnected })
+	r := w.until("a report", func(sessions.Report) bool { return true })
+	if len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "no standard input") {
+		t.Errorf("warnings %q", r.Warnings)
+	}
+	victim, _ := session(r, 2)
 	first := time.Now()
 	w.until("a sign of life after the time in which another agent would have ended", func(r sessions.Report) bool {
 		return r.ReadAt.Sub(first) > 1500*time.Millisecond
@@ -151,6 +149,27 @@ func TestHostWithoutStandardInput(t *testing.T) {
 	w.end()
 }
 
+// Once in an agent's life a host is asked whether it takes standard input by now.
+func TestHostThatTakesStandardInputLater(t *testing.T) {
+	h := newStubHost(t)
+	h.dumb.Store(true)
+	w := watch(t, Config{Lifetime: 300 * time.Millisecond, Poll: 50 * time.Millisecond, Beat: 50 * time.Millisecond}, h)
+	deaf := func(r sessions.Report) bool { return len(r.Warnings) > 0 }
+	w.until("a report", deaf)
+	h.mu.Lock()
+	before := len(h.running)
+	h.mu.Unlock()
+	w.until("another agent that takes no commands", func(r sessions.Report) bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return deaf(r) && len(h.running) > before+1
+	})
+	h.dumb.Store(false)
+	w.until("an agent that does", func(r sessions.Report) bool { return !deaf(r) })
+	w.stop()
+	w.end()
+}
+
 // An agent that cannot be told to end does not live for ever.
 func TestDeafAgentEndsItself(t *testing.T) {
 	h := newStubHost(t)
@@ -171,7 +190,7 @@ func TestDeafAgentEndsItself(t *testing.T) {
 // A transport without variables has no other way.
 func TestNoStandardInputAndNoVariables(t *testing.T) {
 	h := newStubHost(t)
-	h.dumb = true
+	h.dumb.Store(true)
 	w := watch(t, Config{}, onlyStart{h})
 	var unusable *UnusableError
 	if err := w.end(); !errors.As(err, &unusable) || unusable.Why != WhyNoInput {

@@ -5,6 +5,7 @@ package winssh
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"path/filepath"
 	"slices"
@@ -73,6 +74,33 @@ func TestSessionsOverSSH(t *testing.T) {
 	h.gone()
 	if err := d.Evict(ctx, ts1, alice); !errors.As(err, &refused) {
 		t.Errorf("evicted after the end with %v", err)
+	}
+}
+
+// What else the agent tells and does, over a real OpenSSH server.
+func TestProgramsMarkersAndOrdersOverSSH(t *testing.T) {
+	t.Parallel()
+	h, windows := newAgentHost(t)
+	windows.Set(func() {
+		windows.Sessions[2] = agenttest.Row(0, "alice", logonA, 0, "") + "\nP|2|10|csrss.exe|7|7\nP|2|700|winword.exe|5|5" +
+			fmt.Sprintf("\nA|CONTOSO\\alice|1001\nK|1001|1|8h|%d", logonA)
+	})
+	d := h.driver(nil)
+	var alice sessions.Session
+	h.watch(d).until("alice's programs and her marker", func(r sessions.Report) bool {
+		alice = r.Sessions[2]
+		return slices.Equal(alice.Processes, []string{"winword.exe"}) && alice.KeepUntil.Equal(alice.LogonAt.Add(8*time.Hour))
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := d.Message(ctx, ts1, alice, "rdpbroker", "Good evening"); err != nil {
+		t.Error(err)
+	}
+	if err := d.Disconnect(ctx, ts1, alice); err != nil {
+		t.Error(err)
+	}
+	if got, want := windows.Logoffs(), []string{"message 2 64 0 0 rdpbroker: Good evening", "disconnect 2 0"}; !slices.Equal(got, want) {
+		t.Errorf("done: %q, want %q", got, want)
 	}
 }
 

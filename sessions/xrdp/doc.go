@@ -23,12 +23,20 @@
 // disconnected. It is never earlier than the truth, and a session that was in use
 // between two readings gets a new one.
 //
+// # What users can ask for
+//
+// A file .config/rdpbroker/keep in their home makes a user's disconnected sessions
+// be kept; see sessions.KeepUntil for what it may hold and how long it counts. It
+// is read with the user's own rights, and only on hosts that have setpriv and
+// timeout (util-linux, coreutils). Messages to users are not sent: no program for
+// that is on every host, and to draw on a user's display is to trust their X server.
+//
 // # How a session is ended
 //
 // In one script under a lock on the host: only if session and window manager are
 // the processes described, by ID and start time, of the same user, still not
-// connected to, and neither used nor logged on to since. Then the window manager gets a TERM signal,
-// and the session manager ends the rest. Nothing is ever killed by force, as that
+// connected to, and neither used nor logged on to since. Then the window manager
+// gets a TERM signal, and the session manager ends the rest. Nothing is ever killed by force, as that
 // leaves stale sockets which keep the host from starting sessions.
 //
 // A few milliseconds cannot be closed from outside: a user whom the session

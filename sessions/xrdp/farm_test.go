@@ -88,6 +88,16 @@ func busy(ctx context.Context, t *testing.T, f *farm, s sessions.Session) {
 	}
 }
 
+// keepFile is the user who wants their session kept.
+func keepFile(t *testing.T, f *farm, user, text string) {
+	t.Helper()
+	const script = `cd "$(getent passwd "$1" | cut -d: -f6)" && mkdir -p .config/rdpbroker && printf %s "$2" >.config/rdpbroker/keep`
+	out, err := f.Command(t.Context(), "setpriv", "--reuid", user, "--clear-groups", "sh", "-c", script, "sh", user, text).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+}
+
 func deadline(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
@@ -131,6 +141,11 @@ func TestFarmSessionLife(t *testing.T) {
 			t.Logf("%+v", off)
 			if again := f.await(ctx, t, "rbaccountant1", sessions.StateDisconnected); !again.DisconnectedAt.Equal(off.DisconnectedAt) {
 				t.Errorf("disconnected at %v, then at %v", off.DisconnectedAt, again.DisconnectedAt)
+			}
+
+			keepFile(t, f, "rbaccountant1", "8h\n")
+			if kept := f.await(ctx, t, "rbaccountant1", sessions.StateDisconnected).KeepUntil; time.Until(kept) < 7*time.Hour || time.Until(kept) > 8*time.Hour {
+				t.Errorf("kept until %v", kept)
 			}
 
 			// A driver that has just been started finds the same time.

@@ -69,6 +69,9 @@ func judge(r *reading, before notes, settle time.Duration) ([]view, notes) {
 		v.session.State = stateOf(r, &v, n, settle)
 		n = n.next(r, v, known)
 		v.session.LogonAt, v.session.DisconnectedAt = n.logonAt, n.disconnectedAt
+		if k, ok := r.keeps[v.uid]; ok && v.uid > 0 && v.session.State == sessions.StateDisconnected {
+			v.session.KeepUntil = sessions.KeepUntil(k.text, k.written, n.logonAt, r.now)
+		}
 		after[key] = n
 		views = append(views, v)
 	}

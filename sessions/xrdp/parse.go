@@ -30,6 +30,7 @@ type reading struct {
 	users    map[int]string    // by uid
 	programs map[int][]string  // by uid
 	cpu      map[int]int64     // clock ticks used, by uid
+	keeps    map[int]keep      // by uid, of users that nobody is connected for
 	inUse    map[int]bool      // displays that a client is connected to
 	sockets  map[int]socket    // by display
 	logins   map[int]string    // by session: sesman's stamp of the last logon, "@", from where
@@ -49,6 +50,12 @@ type socket struct {
 	changed time.Time
 }
 
+// keep is a user's marker by which they want their session kept.
+type keep struct {
+	written time.Time
+	text    string
+}
+
 // Bounds of a reading. No host has so many; a broken one must not fill our memory.
 const (
 	maxSessions        = 4096
@@ -62,7 +69,7 @@ const (
 // kind that it does not know are an error: the script comes from this package.
 func parseReading(lines []string) (*reading, error) {
 	r := &reading{
-		ini: map[string]string{}, children: map[int][]process{}, display: map[int]int{}, users: map[int]string{}, programs: map[int][]string{}, cpu: map[int]int64{},
+		ini: map[string]string{}, children: map[int][]process{}, display: map[int]int{}, users: map[int]string{}, programs: map[int][]string{}, cpu: map[int]int64{}, keeps: map[int]keep{},
 		inUse: map[int]bool{}, sockets: map[int]socket{}, logins: map[int]string{},
 	}
 	if len(lines) == 0 || lines[len(lines)-1] != "end" {
@@ -99,7 +106,7 @@ var (
 // arity is how many fields follow the kind of a line; user may hold spaces.
 var arity = map[string]int{
 	"now": 1, "looked": 1, "boot": 1, "uptime": 1, "hz": 1, "btime": 1, "setting": 2, "sesman": 1, "orphan": 1, "session": 2,
-	"child": 5, "display": 2, "user": 2, "program": 2, "cpu": 2, "os": 1, "in-use": 1, "socket": 4, "login": 2,
+	"child": 5, "display": 2, "user": 2, "program": 2, "cpu": 2, "keep": 3, "os": 1, "in-use": 1, "socket": 4, "login": 2,
 }
 
 func (r *reading) line(l string) error {
@@ -235,6 +242,10 @@ func (r *reading) fact(kind string, f []string) error {
 	case "cpu":
 		ticks, err := strconv.ParseInt(f[1], 10, 64)
 		r.cpu[n] = max(0, ticks)
+		return err
+	case "keep":
+		written, err := epoch(f[1])
+		r.keeps[n] = keep{written: written, text: strings.Trim(f[2], "-")}
 		return err
 	case "in-use":
 		r.inUse[n] = true

@@ -56,6 +56,9 @@ func TestCaptures(t *testing.T) {
 				var got []string
 				for _, v := range views {
 					s := v.session
+					if s.KeepUntil.After(r.now.Add(sessions.KeepAtMost)) {
+						t.Errorf("%+v is kept for too long", s)
+					}
 					line := fmt.Sprintf("%s %s", s.Account, s.State)
 					if s.State != sessions.StateInit { // then it depends on the moment
 						line += " " + strings.Join(s.Processes[1:], " ") + "]" // without the X server
@@ -247,6 +250,7 @@ func FuzzReading(f *testing.F) {
 			f.Fatal(err)
 		}
 		f.Add(string(b))
+		f.Add(strings.Replace(string(b), "\nend\n", "\nkeep 1007 1795403201 8h\nend\n", 1))
 	}
 	f.Fuzz(func(t *testing.T, out string) {
 		lines, err := answer([]byte(out))

@@ -43,6 +43,9 @@ func AuditLine(r *audit.Record) string {
 	for _, ref := range r.Earlier {
 		b.WriteString("  and left " + admin.Clean(ref.String(), maxWord))
 	}
+	if r.Evidence != "" {
+		b.WriteString("  on " + admin.Clean(string(r.Evidence), maxWord))
+	}
 	if r.Took >= time.Millisecond {
 		b.WriteString("  took " + r.Took.Round(time.Millisecond).String())
 	}

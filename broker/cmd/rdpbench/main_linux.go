@@ -25,6 +25,7 @@ func run() int {
 	flag.StringVar(&o.Program, "program", "bin/rdpbroker", "the rdpbroker to measure")
 	flag.BoolVar(&o.Quick, "quick", os.Getenv("BENCH_QUICK") == "1", "take under three minutes (BENCH_QUICK=1)")
 	flag.IntVar(&o.Rounds, "rounds", 0, "how often each is measured (0: 5, or 2 if quick)")
+	flag.IntVar(&o.Idle, "idle", 0, "how many idle connections are held (0: 10000, or 3000 if quick)")
 	flag.StringVar(&o.JSON, "json", "", "a `file` for the results")
 	flag.StringVar(&o.Markdown, "markdown", "", "a `file` in which to replace the part between the marks")
 	only := flag.String("only", "", "whom to measure, with commas between: direct, HAProxy plain, HAProxy tuned, rdpbroker")

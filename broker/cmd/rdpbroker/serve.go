@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -63,6 +64,9 @@ func serve(file string, stderr io.Writer) error {
 // kill ends. file is where cfg comes from, and is read again when a reload is asked for.
 func serveOn(cfg *config.Config, file string, log *zap.Logger, stop, kill context.Context) error {
 	defer func() { _ = log.Sync() }() // fails on terminals; nothing is lost there
+	// Of these the proxy's loops take all but one, see rdpproxy/loop: a loop for each core,
+	// and a place for everything else.
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
 	reload := make(chan os.Signal, 1)
 	notifyReload(reload)
 	defer signal.Stop(reload)

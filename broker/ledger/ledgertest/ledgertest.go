@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"sync"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 // Store is what a ledger does.
 type Store interface {
 	List(ctx context.Context, farm string, now time.Time) ([]ledger.Reservation, uint64, error)
+	Changes(ctx context.Context, farm string, since uint64, now time.Time) (ledger.Changes, error)
 	Reserve(ctx context.Context, r ledger.Reservation, version uint64) (ledger.Reservation, error)
 	Update(ctx context.Context, r ledger.Reservation) (bool, error)
 	Release(ctx context.Context, r ledger.Reservation) error
@@ -115,6 +117,67 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		if ok, err := s.Update(ctx, r); ok || err != nil {
 			t.Errorf("an expired one was updated: %v, %v", ok, err)
 		}
+	})
+
+	t.Run("what has changed is what was done", func(t *testing.T) {
+		s := open(t)
+		mirror, since := map[string]ledger.Reservation{}, uint64(0)
+		alls := 0
+		look := func(now time.Time) {
+			t.Helper()
+			c, err := s.Changes(ctx, "office", since, now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.All {
+				clear(mirror)
+				alls++
+			}
+			for _, key := range c.Gone {
+				delete(mirror, key)
+			}
+			for _, r := range c.Live {
+				mirror[r.Key] = r
+			}
+			since = c.Version
+			rs, v := list(t, s, now)
+			if v != since || len(rs) != len(mirror) {
+				t.Fatalf("%d reservations at version %d, and after the changes %d at %d", len(rs), v, len(mirror), since)
+			}
+			for _, r := range rs {
+				if !reflect.DeepEqual(mirror[r.Key], r) {
+					t.Fatalf("%+v is, after the changes, %+v", r, mirror[r.Key])
+				}
+			}
+		}
+		look(t0)
+		a, b := reserve(t, s, "alice"), reserve(t, s, "bob")
+		look(t0)
+		a.Host, a.ExpiresAt = "ts2", t0.Add(time.Hour)
+		if ok, err := s.Update(ctx, a); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		look(t0)
+		if err := s.Release(ctx, b); err != nil {
+			t.Fatal(err)
+		}
+		reserve(t, s, "carol")
+		reserve(t, s, "bob") // another one
+		look(t0)
+		before := alls
+		look(t0)
+		look(t0.Add(time.Minute)) // all but alice's have expired
+		if len(mirror) != 1 || alls > before {
+			t.Fatalf("%+v, and everything was told again %d times", mirror, alls-before)
+		}
+		look(t0.Add(time.Hour))
+		for n := range 20_000 { // more than anybody remembers
+			if err := s.Release(ctx, reserve(t, s, fmt.Sprintf("u%d", n))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		reserve(t, s, "dave")
+		look(t0)
 	})
 
 	t.Run("releasing an old one leaves its successor", func(t *testing.T) {

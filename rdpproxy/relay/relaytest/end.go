@@ -26,6 +26,7 @@ func testEnd(t *testing.T, run RunFunc) {
 		"reset":                                testReset,
 		"last words before a reset":            testLastWords,
 		"close, while the other goes on":       testDeaf,
+		"close, while the other never listens": testTorrent,
 		"half-close, and the other never ends": testLinger,
 	} {
 		for _, first := range []string{relay.CloserClient, relay.CloserHost} {
@@ -164,6 +165,28 @@ func testDeaf(t *testing.T, run RunFunc, first string) {
 	<-gone
 	if r.Closer != first {
 		t.Errorf("%+v, want closer %s", r, first)
+	}
+}
+
+// testTorrent: a side that goes on sending at full speed after the other has gone is
+// cut before long; it would keep a relay busy for the whole linger time.
+func testTorrent(t *testing.T, run RunFunc, first string) {
+	l := start(t, run, relay.Options{Linger: -1}) // it is not time that ends it
+	acts, other := l.side(first)
+	gone := make(chan int64, 1)
+	go func() {
+		n, _ := io.Copy(other, newStream(1, 1<<40))
+		gone <- n
+	}()
+	if _, err := io.CopyN(io.Discard, acts, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	reset(t, acts)
+	if r := l.wait(t); r.Closer != first || r.Err == nil {
+		t.Errorf("%+v", r)
+	}
+	if n := <-gone; n > relay.MaxDrain+64<<20 { // with all buffers in between
+		t.Errorf("%d bytes were sent", n)
 	}
 }
 

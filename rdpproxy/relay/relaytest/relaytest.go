@@ -27,7 +27,7 @@ const patience = 30 * time.Second
 // Run tests an implementation with real connections over loopback.
 func Run(t *testing.T, run RunFunc) {
 	for name, test := range map[string]func(*testing.T, RunFunc){
-		"transfer": testTransfer, "end": testEnd, "cut": testCut, "vanish": testVanish,
+		"transfer": testTransfer, "end": testEnd, "cut": testCut, "vanish": testVanish, "churn": testChurn,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

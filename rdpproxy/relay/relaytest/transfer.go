@@ -30,6 +30,26 @@ func testTransfer(t *testing.T, run RunFunc) {
 	t.Run("64 MB each way", func(t *testing.T) {
 		start(t, run, relay.Options{}).exchange(t, 64<<20, 64<<20, whole, 64<<10, never)
 	})
+	t.Run("1 GB", func(t *testing.T) {
+		if testing.Short() {
+			t.Skip("takes its time")
+		}
+		start(t, run, relay.Options{}).exchange(t, 1<<30, 1<<20, whole, 256<<10, never)
+	})
+	t.Run("now much, now little", func(t *testing.T) {
+		// As a screen does: bulk that becomes key strokes and bulk again, in the middle
+		// of whatever the relay does for either.
+		pieces := 0
+		uneven := func() int {
+			pieces++
+			if pieces/40%2 == 0 {
+				return 128 << 10
+			}
+			time.Sleep(200 * time.Microsecond)
+			return 1 + rand.IntN(3000)
+		}
+		start(t, run, relay.Options{}).exchange(t, 20<<20, 0, uneven, 256<<10, never)
+	})
 	t.Run("slow readers", func(t *testing.T) {
 		// Slower than the writers, so that everything between them is full, and the
 		// linger time is much shorter than the rest of the transfer takes.
@@ -42,7 +62,7 @@ func testTransfer(t *testing.T, run RunFunc) {
 }
 
 func testStall(t *testing.T, run RunFunc) {
-	const n = 16 << 20
+	const n = 64 << 20 // more than all buffers between the two hold
 	l := start(t, run, relay.Options{})
 	var up traffic
 	sent := make(chan error, 1)

@@ -79,6 +79,7 @@ var build = sync.OnceValues(func() (string, error) {
 	}
 	sum := sha256.New()
 	sum.Write(class)
+	sum.Write([]byte(tool("gcc")))
 	for _, f := range []string{program, stub} {
 		b, err := os.ReadFile(f)
 		if err != nil {
@@ -101,7 +102,7 @@ var build = sync.OnceValues(func() (string, error) {
 	}
 	for _, args := range [][]string{
 		{"mcs", "-langversion:5", "-warn:4", "-warnaserror", "-out:" + filepath.Join(work, "agent.exe"), one, program},
-		{"gcc", "-Wall", "-Werror", "-shared", "-fPIC", "-o", filepath.Join(work, "stub.so"), stub, "-lpthread"},
+		{tool("gcc"), "-Wall", "-Werror", "-shared", "-fPIC", "-o", filepath.Join(work, "stub.so"), stub, "-lpthread"},
 	} {
 		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
 			return "", fmt.Errorf("%s: %w\n%s", strings.Join(args, " "), err, out)
@@ -121,6 +122,15 @@ var build = sync.OnceValues(func() (string, error) {
 	}
 	return dir, nil
 })
+
+// tool is mono or gcc, those of 32 bits if RDPBROKER_MONO32 says where they are
+// (deploy/mono32.sh).
+func tool(name string) string {
+	if dir := os.Getenv("RDPBROKER_MONO32"); dir != "" {
+		return filepath.Join(dir, "bin", name)
+	}
+	return name
+}
 
 // source is the agent's class as it is sent: its files in one text, the one with the
 // using directives first.
@@ -144,7 +154,7 @@ func source(dir string) ([]byte, error) {
 // it, and is the agent; or takes it from the variable, if there is one in
 // Cmd.Environ.
 func (h *Host) Command() *exec.Cmd {
-	cmd := exec.Command("mono", filepath.Join(h.bin, "agent.exe"))
+	cmd := exec.Command(tool("mono"), filepath.Join(h.bin, "agent.exe"))
 	cmd.Env = append(os.Environ(), "WTS_STUB="+h.path, "MONO_REGISTRY_PATH="+h.registry)
 	return cmd
 }

@@ -100,3 +100,33 @@ logins() {
 		}
 		END { for (session in last) print session, last[session] }'
 }
+
+# as_user UID GID COMMAND... prints the first bytes that a command prints as a user,
+# with nothing of root's. It and whoever reads it are killed after a second or two,
+# because a user can make whatever is theirs hang.
+as_user() {
+	uid=$1 gid=$2
+	shift 2
+	timeout -s KILL 1 setpriv --reuid="$uid" --regid="$gid" --clear-groups --no-new-privs -- "$@" </dev/null 2>/dev/null |
+		timeout -s KILL 2 head -c 64
+}
+
+# keep_marker UID GID HOME prints "keep UID SECONDS TEXT" if the user wants their
+# session kept: when the file .config/rdpbroker/keep was written, and what is in it,
+# "-" for nothing. The user's own eyes are the only ones that look: what they cannot
+# read, no link of theirs leads to.
+keep_marker() {
+	command -v setpriv >/dev/null && command -v timeout >/dev/null || return 0
+	marker=$3/.config/rdpbroker/keep
+	facts=$(as_user "$1" "$2" stat -c '%F/%Y' -- "$marker")
+	case $facts in
+	'regular file/'* | 'regular empty file/'*) ;;
+	*) return 0 ;;
+	esac
+	written=${facts##*/}
+	case $written in
+	'' | *[!0-9]*) return 0 ;;
+	esac
+	text=$(as_user "$1" "$2" head -c 17 -- "$marker" | tr -cd '0-9A-Za-z')
+	echo "keep $1 $written ${text:--}"
+}

@@ -128,9 +128,23 @@ fi
 
 displays=$(printf '%s\n' "$found" | awk '$1 == "display" { print $3 }')
 # shellcheck disable=SC2086
-displays_in_use $displays | sed 's/^/in-use /'
+used=$(displays_in_use $displays)
+[ -z "$used" ] || printf '%s\n' "$used" | sed 's/^/in-use /'
 echo "looked $(date +%s.%N)"
 chansrv_sockets "$sockets" | sed 's/^/socket /'
+
+# What users whose sessions nobody is connected to want, all asked at once.
+for uid in $(printf '%s\n' "$found" | awk -v used=" $(echo $used) " '
+	$1 == "child" && $5 > 0 { owner[$3] = $5 }
+	$1 == "display" && ($2 in owner) && !index(used, " " $3 " ") { print owner[$2] }' | sort -u); do
+	{ getent passwd "$uid" 2>/dev/null || cat /etc/passwd; } | awk -F: -v uid="$uid" '$3 == uid { print $4 ":" $6; exit }' | {
+		IFS=: read -r gid home
+		case $home in
+		/*) keep_marker "$uid" "$gid" "$home" ;;
+		esac
+	} &
+done
+wait
 
 logins "$log" | sed 's/^/login /'
 echo end

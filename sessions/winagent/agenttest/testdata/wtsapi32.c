@@ -3,7 +3,7 @@
  * parted by '|':
  *
  *   S|id|state|name|user|domain|logon|connect|disconnect|input|program|client|address|options
- *   P|session|pid|program|user time|kernel time
+ *   P|session|pid|program|user time|kernel time    pid "self" is the agent's own
  *   A|domain\user|RID          an account, S-1-5-21-1-2-3-RID
  *   K|RID|type|text|FILETIME   the value Keep of the user's key Software\rdpbroker, and
  *                              when that was written; type 0: there is no such value
@@ -14,7 +14,7 @@
  * connected when it reads class 25 next. What is done is appended to the file
  * WTS_STUB.log and changes nothing: the test does.
  *
- * Memory is laid out as on 64-bit Windows: WTS_SESSION_INFO_1W, WTSINFOEXW,
+ * Memory is laid out as on Windows, of 64 or 32 bits: WTS_SESSION_INFO_1W, WTSINFOEXW,
  * WTS_PROCESS_INFO_EXW, WTS_CLIENT_ADDRESS. Files are replaced by rename. */
 #include <errno.h>
 #include <pthread.h>
@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #define FIELDS 14
 typedef uint16_t wchar;
@@ -102,7 +103,8 @@ static wchar *wides(const char *s) {
 
 typedef struct { uint32_t env, state, id; wchar *name, *host, *user, *domain, *farm; } session1; /* WTS_SESSION_INFO_1W */
 typedef struct { uint32_t session, pid; wchar *name; void *sid; uint32_t counters[6]; int64_t user, kernel; } process; /* WTS_PROCESS_INFO_EXW */
-_Static_assert(sizeof(session1) == 56 && sizeof(process) == 64, "layout");
+#define P sizeof(void *)
+_Static_assert(sizeof(session1) == (P == 8 ? 16 : 12) + 5 * P && sizeof(process) == 8 + 2 * P + 24 + 16, "layout");
 
 static __thread int flipped = -1; /* the session whose name this thread has read */
 
@@ -140,7 +142,7 @@ int WTSEnumerateProcessesExW(void *server, uint32_t *level, uint32_t session, pr
 		if (strcmp(r->f[0], "P")) continue;
 		process *x = &p[n++];
 		x->session = atoi(r->f[1]);
-		x->pid = atoi(r->f[2]);
+		x->pid = strcmp(r->f[2], "self") ? atoi(r->f[2]) : getpid();
 		x->name = wides(r->f[3]);
 		x->user = atoll(r->f[4]);
 		x->kernel = atoll(r->f[5]);

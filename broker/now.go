@@ -1,0 +1,47 @@
+package broker
+
+import (
+	"time"
+
+	"github.com/rdpbroker/rdpbroker/sessions"
+)
+
+// tryLock takes mu if it is free, or becomes so within about the time that a
+// decision takes. Whoever holds it for longer has taken in a reading.
+func (b *Broker) tryLock() bool {
+	for range 1000 {
+		if b.mu.TryLock() {
+			return true
+		}
+	}
+	return false
+}
+
+// AdmitNow is Admit for whoever must not be kept waiting: it never blocks. It gives
+// callers what needs no waiting: the slot they hold already, their own session, a
+// free slot, one that becomes free by proof. false means that Admit is to be asked,
+// which may wait; nothing is recorded then and nobody has lost their place.
+func (b *Broker) AdmitNow(farmName string, id sessions.Identity) (*Assignment, bool) {
+	if !b.tryLock() {
+		return nil, false
+	}
+	defer b.mu.Unlock()
+	now := time.Now()
+	f := b.farm(farmName)
+	w := &waiter{id: id, since: now}
+	l := b.shared(f, w, now)
+	if l == nil && !b.closed && len(f.queue) == 0 { // nobody overtakes those who wait
+		l = b.reserve(f, w, false, now)
+	}
+	switch {
+	case l == nil, b.closed:
+		return nil, false
+	case l.awaitsProof():
+		l.join()
+		return b.assignUntilProof(l), true
+	case !isClosed(l.ready) || l.failed != nil:
+		return nil, false // somebody is being logged off: Admit finds l and waits for that
+	}
+	l.join()
+	return b.assign(l), true
+}

@@ -1,0 +1,139 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/rdpbroker/rdpbroker/broker/placement"
+	"github.com/rdpbroker/rdpbroker/sessions"
+)
+
+// promised are a farm's reservations as its decisions see them. They are kept up
+// with the ledger by what has changed there: in the morning there are thousands,
+// and a hundred decisions a second.
+type promised struct {
+	version uint64 // of the ledger, up to which changes are in
+	claims  placement.Claims
+	byKey   map[string]placement.Claim // what is in claims
+	// ended are this broker's logons that have expired, and whose caller may have
+	// logged on at the last moment.
+	ended map[string]*logon
+}
+
+func newPromised() promised {
+	return promised{byKey: map[string]placement.Claim{}, ended: map[string]*logon{}}
+}
+
+func (p *promised) set(key string, c placement.Claim) {
+	p.unset(key)
+	p.byKey[key] = c
+	p.claims.Add(c)
+}
+
+func (p *promised) unset(key string) {
+	if c, there := p.byKey[key]; there {
+		p.claims.Remove(c)
+		delete(p.byKey, key)
+	}
+}
+
+// claimed are the claims for whoever has key, whose own is left out, and the
+// version of the ledger that they are from. The caller holds mu, and must not let
+// go of it while they are looked at.
+func (b *Broker) claimed(f *farm, key string, now time.Time) (*placement.Claims, uint64, error) {
+	c, err := b.deps.Ledger.Changes(context.Background(), f.name, f.version, now)
+	if err != nil {
+		return nil, 0, fmt.Errorf("reading the reservations: %w", err)
+	}
+	gone := c.Gone
+	if c.All {
+		gone = slices.Collect(maps.Keys(f.byKey))
+		for key := range f.logons {
+			gone = append(gone, key)
+		}
+	}
+	for _, key := range gone {
+		f.unset(key)
+		if l := f.logons[key]; l != nil { // not released: expired
+			f.ended[key] = l
+		}
+	}
+	for _, r := range c.Live {
+		delete(f.ended, r.Key)
+		f.set(r.Key, r.Claim())
+	}
+	f.version = c.Version
+	for key, l := range f.ended {
+		if l.res.Key == key && b.mayHaveArrived(l, now) {
+			f.set(key, l.res.Claim())
+			b.deps.Refresh(l.host.Name)
+		} else {
+			b.drop(l)
+		}
+	}
+	if mine, any := f.byKey[key]; any {
+		return f.claims.Without(mine), f.version, nil
+	}
+	return &f.claims, f.version, nil
+}
+
+// add takes l in. The caller holds mu.
+func (f *farm) add(l *logon) {
+	f.logons[l.res.Key] = l
+	put(f.byHost, l.host.Name, l)
+	put(f.byClient, l.res.Client, l)
+}
+
+// remove takes l out, if it is there. The caller holds mu.
+func (f *farm) remove(l *logon) {
+	if f.logons[l.res.Key] != l {
+		return
+	}
+	delete(f.logons, l.res.Key)
+	take(f.byHost, l.host.Name, l)
+	take(f.byClient, l.res.Client, l)
+	if f.ended[l.res.Key] == l {
+		delete(f.ended, l.res.Key)
+		f.unset(l.res.Key)
+	}
+}
+
+func put[K comparable](m map[K]map[*logon]bool, key K, l *logon) {
+	if m[key] == nil {
+		m[key] = map[*logon]bool{}
+	}
+	m[key][l] = true
+}
+
+func take[K comparable](m map[K]map[*logon]bool, key K, l *logon) {
+	if delete(m[key], l); len(m[key]) == 0 {
+		delete(m, key)
+	}
+}
+
+// seen is what confirm has looked at on a host.
+type seen struct {
+	report *sessions.Report
+	host   sessions.Host
+}
+
+// unread are the hosts of f's logons of which there is a reading that confirm has
+// not looked at, in order. The caller holds mu.
+func (b *Broker) unread(f *farm) []string {
+	var names []string
+	for name := range f.byHost {
+		h := b.snapshot.Host(name)
+		if h == nil {
+			continue
+		}
+		if now := (seen{h.Report, h.Host}); f.looked[name] != now {
+			f.looked[name] = now
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}

@@ -1,0 +1,115 @@
+package loop
+
+import (
+	"net/netip"
+	"strconv"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The system calls of the hot path. A loop's descriptors never block, so a call
+// takes a microsecond or two; these do not tell Go's scheduler about it, which
+// takes about a tenth of that each time, and more when it takes the chance to give
+// the loop's place to somebody else.
+
+// recv reads into b. n is 0 at the end of the stream and after an error.
+func recv(fd int32, b []byte) (n int, errno syscall.Errno) {
+	for {
+		r, _, e := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), 0, 0, 0)
+		if e == 0 {
+			return int(r), 0
+		}
+		if e != unix.EINTR {
+			return 0, e
+		}
+	}
+}
+
+// discard reads up to a megabyte that nobody wants: the kernel need not even copy it.
+func discard(fd int32) (n int, errno syscall.Errno) {
+	for {
+		r, _, e := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), 0, 1<<20, unix.MSG_TRUNC, 0, 0)
+		if e == 0 {
+			return int(r), 0
+		}
+		if e != unix.EINTR {
+			return 0, e
+		}
+	}
+}
+
+// send writes b or a part of it; a broken connection is an error and no signal.
+func send(fd int32, b []byte) (n int, errno syscall.Errno) {
+	for {
+		r, _, e := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), unix.MSG_NOSIGNAL, 0, 0)
+		if e == 0 {
+			return int(r), 0
+		}
+		if e != unix.EINTR {
+			return 0, e
+		}
+	}
+}
+
+// splice moves up to n bytes between a socket and a pipe without their leaving the kernel.
+func splice(from, to int32, n int) (moved int, errno syscall.Errno) {
+	for {
+		r, _, e := unix.RawSyscall6(unix.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(n), unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
+		if e == 0 {
+			return int(r), 0
+		}
+		if e != unix.EINTR {
+			return 0, e
+		}
+	}
+}
+
+// pollRaw is epoll_wait without the scheduler's knowledge, for msec milliseconds at most.
+func pollRaw(ep int, events []unix.EpollEvent, msec int) int {
+	n, _, e := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(ep), uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), uintptr(msec), 0, 0)
+	if e != 0 { // EINTR: somebody wants to stop the world
+		return 0
+	}
+	return int(n)
+}
+
+// shut closes one half; it fails only for a connection that is gone.
+func shut(fd int32) { _, _, _ = unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0) }
+
+func closeFD(fd int32) { _, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
+
+// Recv reads from a socket into b without blocking. n is 0 at the end of the stream
+// and after an error.
+func Recv(fd int32, b []byte) (n int, errno syscall.Errno) { return recv(fd, b) }
+
+// Send writes b or a part of it without blocking. EAGAIN is also what a socket says
+// that is not connected yet.
+func Send(fd int32, b []byte) (n int, errno syscall.Errno) { return send(fd, b) }
+
+// SetInt sets an option of a socket.
+func SetInt(fd int32, level, option, value int) syscall.Errno {
+	v := int32(value)
+	_, _, e := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(option), uintptr(unsafe.Pointer(&v)), unsafe.Sizeof(v), 0)
+	return e
+}
+
+// Accept takes the next connection from a listening socket that does not block.
+// IPv4 is never mapped into IPv6 in the peer's address. The error is a syscall.Errno.
+func Accept(ln int32) (fd int32, peer netip.AddrPort, err error) {
+	var sa unix.RawSockaddrInet6 // as large as either
+	size := uint32(unsafe.Sizeof(sa))
+	r, _, e := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(ln), uintptr(unsafe.Pointer(&sa)), uintptr(unsafe.Pointer(&size)), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+	if e != 0 {
+		return 0, netip.AddrPort{}, e
+	}
+	port := *(*[2]byte)(unsafe.Pointer(&sa.Port)) // as it goes over the wire
+	addr := netip.AddrFrom16(sa.Addr).Unmap()
+	if sa.Family == unix.AF_INET {
+		addr = netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(&sa)).Addr)
+	} else if addr.Is6() && sa.Scope_id != 0 {
+		addr = addr.WithZone(strconv.Itoa(int(sa.Scope_id)))
+	}
+	return int32(r), netip.AddrPortFrom(addr, uint16(port[0])<<8|uint16(port[1])), nil
+}

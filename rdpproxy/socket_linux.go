@@ -1,0 +1,81 @@
+package rdpproxy
+
+import (
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rdpbroker/rdpbroker/rdpproxy/loop"
+	"github.com/rdpbroker/rdpbroker/rdpproxy/relay"
+)
+
+// tune is relay.Tune for a bare socket. On a listening socket it is for the
+// connections to come.
+func tune(fd int32, k relay.KeepAlive) error {
+	set := func(level, opt, value int) error {
+		if errno := loop.SetInt(fd, level, opt, value); errno != 0 {
+			return os.NewSyscallError("setsockopt", errno)
+		}
+		return nil
+	}
+	if err := set(unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+		return err
+	}
+	if k.Idle < 0 {
+		return set(unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0)
+	}
+	k = k.WithDefaults()
+	for _, o := range [...][3]int{
+		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, seconds(k.Idle)},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, seconds(k.Interval)},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, k.Count},
+		{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(k.Patience().Milliseconds())},
+	} {
+		if err := set(o[0], o[1], o[2]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// seconds rounds up, as the net package does.
+func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
+
+// dialSocket begins to connect to addr. The socket can be written when it is connected.
+func dialSocket(addr netip.AddrPort, k relay.KeepAlive) (fd int32, err error) {
+	ip := addr.Addr().Unmap()
+	family := unix.AF_INET6
+	var sa unix.Sockaddr = &unix.SockaddrInet6{Port: int(addr.Port()), Addr: ip.As16()}
+	if ip.Is4() {
+		family, sa = unix.AF_INET, &unix.SockaddrInet4{Port: int(addr.Port()), Addr: ip.As4()}
+	}
+	s, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, os.NewSyscallError("socket", err)
+	}
+	_ = tune(int32(s), k) // a connection that is broken already fails soon enough
+	// The acknowledgement of the host's SYN waits for the request, which follows at
+	// once, and goes with it.
+	_ = loop.SetInt(int32(s), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0)
+	if err := unix.Connect(s, sa); err != nil && err != unix.EINPROGRESS {
+		closeSocket(int32(s))
+		return 0, os.NewSyscallError("connect", err)
+	}
+	return int32(s), nil
+}
+
+func closeSocket(fd int32) { _ = unix.Close(int(fd)) }
+
+// sockaddr is the address of a TCP socket; IPv4 is never mapped into IPv6.
+func sockaddr(sa unix.Sockaddr) netip.AddrPort {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port))
+	}
+	return netip.AddrPort{}
+}
