@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -17,20 +18,25 @@ import (
 type connections struct {
 	mu   sync.Mutex
 	last uint64
-	open map[uint64]admin.Connection
+	open map[uint64]openConnection
+}
+
+type openConnection struct {
+	admin.Connection
+	client netip.AddrPort
 }
 
 // add notes one, until end is called.
 func (c *connections) add(farm string, req rdpproxy.Request, id sessions.Identity, a *broker.Assignment) (end func()) {
-	conn := admin.Connection{
+	conn := openConnection{client: req.Client, Connection: admin.Connection{
 		Farm: farm, Host: a.Host.Name, Client: req.Client.String(), Said: id.Said,
 		Kind: a.Decision.Kind, Since: time.Now(),
-	}
+	}}
 	conn.Account, _ = id.Account()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.open == nil {
-		c.open = map[uint64]admin.Connection{}
+		c.open = map[uint64]openConnection{}
 	}
 	c.last++
 	conn.ID = c.last
@@ -42,12 +48,20 @@ func (c *connections) add(farm string, req rdpproxy.Request, id sessions.Identit
 	}
 }
 
-// list is all of them, the oldest first.
-func (c *connections) list() []admin.Connection {
+// list is all of them, the oldest first, with the bytes that the proxy has counted
+// for those that it relays.
+func (c *connections) list(relayed []rdpproxy.Connection) []admin.Connection {
+	bytes := make(map[netip.AddrPort]*rdpproxy.Connection, len(relayed))
+	for i := range relayed {
+		bytes[relayed[i].Client] = &relayed[i]
+	}
 	c.mu.Lock()
 	out := make([]admin.Connection, 0, len(c.open))
 	for _, x := range c.open {
-		out = append(out, x)
+		if r, ok := bytes[x.client]; ok && r.Host == x.Host {
+			x.ToHost, x.ToClient = &r.ToHost, &r.ToClient
+		}
+		out = append(out, x.Connection)
 	}
 	c.mu.Unlock()
 	slices.SortFunc(out, func(a, b admin.Connection) int { return cmp.Compare(a.ID, b.ID) })
