@@ -134,6 +134,9 @@ func ordersByHost(st *admin.Status) map[string]string {
 	for _, ref := range st.Leaving {
 		out[ref.Host] += "leaving " + admin.KeyOf(ref) + ";"
 	}
+	for _, ref := range st.Stuck {
+		out[ref.Host] += "stuck " + admin.KeyOf(ref) + ";"
+	}
 	for _, k := range st.Kept {
 		out[k.Session.Host] += "kept " + admin.KeyOf(k.Session) + k.Until.String() + ";"
 	}

@@ -115,6 +115,14 @@ func TestOnlyWhatChangesIsSent(t *testing.T) {
 	}
 	apply(c[0])
 
+	st.Stuck = st.Leaving
+	last = p.hub.Last()
+	p.look(0)
+	if c = changes(t, p, last); len(c) != 1 || !strings.Contains(c[0].Rows["ts1"], `class="s stuck"`) {
+		t.Errorf("a session is stuck, and %+v is sent", c)
+	}
+	apply(c[0])
+
 	fresh := newPage(t, state)
 	fresh.look(0)
 	for name, r := range fresh.farm.rows {
