@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rdpbroker/rdpbroker/broker/audit"
+	"github.com/rdpbroker/rdpbroker/broker/placement"
 )
 
 // AuditLine is one record for people, on one line: when, what, who from where, whom
@@ -24,7 +25,7 @@ func AuditLine(r *audit.Record) string {
 		b.WriteString("  " + note(*r.Note))
 	case r.Setting != "" || r.Session != nil && r.Decision.Victim == nil:
 		b.WriteString("  " + order(r))
-	case r.By == "": // an operator's logoff has no caller
+	case r.By == "" && r.Decision.Kind != placement.KeepFree && r.Decision.Kind != placement.Disconnect: // these have no caller
 		b.WriteString("  " + auditCaller(r))
 	}
 	if r.Decision.Host != "" {
