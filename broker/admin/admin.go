@@ -1,9 +1,7 @@
-// Package admin answers operators and monitoring over HTTP: health and metrics
-// for anybody who may connect, hosts, sessions and explanations for those who
-// may open the broker's Unix socket. It also holds the client of the latter, and
-// the tables that the command line prints.
-//
-// Nothing here changes anything.
+// Package admin holds the words in which the broker speaks with operators: what
+// there is to see (hosts, sessions, connections, people who wait), what may be
+// done about it (Actions), and the sockets on which it is served. The rooms below
+// it serve it: api to programs, page to people; auth says who may; site joins them.
 package admin
 
 import (
@@ -34,13 +32,59 @@ func (e *NotFoundError) Error() string { return e.What + " does not exist" }
 // Status is the broker at one moment. Its parts are not changed afterwards.
 type Status struct {
 	// Now is the broker's clock.
-	Now          time.Time
+	Now time.Time
+	// Version is the program's; StartedAt is when it was started.
+	Version   string
+	StartedAt time.Time
+	// Farms are sorted by name.
+	Farms []Farm
+	// Connections are those that are relayed now, the oldest first.
+	Connections []Connection
+	// Kept are the sessions that an operator keeps from eviction.
+	Kept         []Kept
 	Snapshot     *sessions.Snapshot
 	Reservations []Reservation
 	// Waiting are the callers without a slot, by farm and then by time.
 	Waiting []Waiting
 	// Leaving are the sessions that were told to log off and are not gone yet.
 	Leaving []sessions.Ref
+}
+
+// Farm is how one farm is run.
+type Farm struct {
+	Name string
+	// Mode is the eviction mode in force: off, shadow or evict.
+	Mode string
+	// Configured is the mode that broker.yaml says, where an operator has said
+	// otherwise; else "".
+	Configured string
+}
+
+// Connection is one client's connection that is relayed to a host.
+type Connection struct {
+	// ID is unique as long as the broker runs.
+	ID     uint64 `json:"id"`
+	Farm   string `json:"farm"`
+	Host   string `json:"host"`
+	Client string `json:"client"` // address and port
+	// Account is who the client is taken for, zero if that is not known.
+	Account sessions.Account `json:"account,omitzero"`
+	// Said is what the client wrote, for people.
+	Said string `json:"said,omitempty"`
+	// Kind is the decision that led there.
+	Kind  placement.Kind `json:"kind"`
+	Since time.Time      `json:"since"`
+	// ToHost and ToClient are the bytes so far, nil if they are not counted before
+	// the connection ends.
+	ToHost   *int64 `json:"to_host_bytes,omitempty"`
+	ToClient *int64 `json:"to_client_bytes,omitempty"`
+}
+
+// Kept is a session that is no victim for some time because an operator says so.
+type Kept struct {
+	Session sessions.Ref `json:"session"`
+	Until   time.Time    `json:"until"`
+	By      string       `json:"by"`
 }
 
 // Reservation is a slot that was promised to somebody.

@@ -1,22 +1,18 @@
 package admin
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 	"unicode"
-	"unicode/utf16"
 	"unicode/utf8"
 )
 
-// clean makes text from elsewhere safe for a terminal and for one cell of a
+// Clean makes text from elsewhere safe for a terminal and for one cell of a
 // table: what does not print (control characters, line ends, marks that turn the
 // direction of text, broken UTF-8) is written as an escape, and after most
 // characters the rest is cut. A backslash stays one, as in DOMAIN\user.
-func clean(s string, most int) string {
+func Clean(s string, most int) string {
 	var b strings.Builder
 	n := 0
 	for i := 0; i < len(s); n++ {
@@ -42,9 +38,9 @@ func clean(s string, most int) string {
 	return b.String()
 }
 
-// age writes d in the two largest of days, hours, minutes and seconds: 12s,
+// Age writes d in the two largest of days, hours, minutes and seconds: 12s,
 // 5m, 3h12m, 2d4h.
-func age(d time.Duration) string {
+func Age(d time.Duration) string {
 	d = max(0, d)
 	switch {
 	case d < time.Minute:
@@ -55,30 +51,4 @@ func age(d time.Duration) string {
 		return fmt.Sprintf("%dh%dm", d/time.Hour, d%time.Hour/time.Minute)
 	}
 	return fmt.Sprintf("%dd%dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
-}
-
-// WriteJSON writes v, an answer of Client, for other programs to read. It is safe
-// for a terminal too: what does not print is escaped as JSON has it.
-func WriteJSON(w io.Writer, v any) error {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(v); err != nil {
-		return err
-	}
-	var out strings.Builder
-	for _, r := range b.String() {
-		switch {
-		case r == '\n' || unicode.IsPrint(r): // of line ends only those of the indentation are left
-			out.WriteRune(r)
-		case r < 0x10000:
-			fmt.Fprintf(&out, `\u%04x`, r)
-		default:
-			hi, lo := utf16.EncodeRune(r)
-			fmt.Fprintf(&out, `\u%04x\u%04x`, hi, lo)
-		}
-	}
-	_, err := io.WriteString(w, out.String())
-	return err
 }

@@ -1,6 +1,9 @@
 package admin
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -63,10 +66,10 @@ type Host struct {
 
 // The states of a host.
 const (
-	hostUp     = "up"
-	hostStale  = "stale"
-	hostDown   = "down"
-	hostUnread = "unread"
+	HostUp     = "up"
+	HostStale  = "stale"
+	HostDown   = "down"
+	HostUnread = "unread"
 )
 
 // configured is the source of what the operator wrote.
@@ -97,10 +100,22 @@ type Session struct {
 	Leaving bool `json:"leaving,omitempty"`
 	// Stale: the host's reading is too old to place users by.
 	Stale bool `json:"stale,omitempty"`
+	// Key tells this session from another one that gets its ID later: whoever wants
+	// something done to it says which one they have seen.
+	Key string `json:"key"`
+	// Kept says until when, and by whom, it is kept from eviction; nil if it is not.
+	Kept *Kept `json:"kept,omitempty"`
 }
 
-// hosts is what /api/v1/hosts tells of s.
-func (s *Status) hosts() Hosts {
+// KeyOf is the Key of the session that ref names.
+func KeyOf(ref sessions.Ref) string {
+	text := fmt.Sprintf("%s\x00%d\x00%s\x00%d", ref.Host, ref.ID, ref.Incarnation, ref.LogonAt.UnixNano())
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:8])
+}
+
+// HostList is what /api/v1/hosts tells of s, which has a Snapshot.
+func (s *Status) HostList() Hosts {
 	view := placement.View{Snapshot: s.Snapshot, Now: s.Now, Claims: &placement.Claims{}}
 	for i := range s.Reservations {
 		view.Claims.Add(s.Reservations[i].claim())
@@ -110,7 +125,7 @@ func (s *Status) hosts() Hosts {
 	for i := range s.Snapshot.Hosts {
 		out.Hosts = append(out.Hosts, viewHost(&s.Snapshot.Hosts[i], view))
 	}
-	slices.SortStableFunc(out.Hosts, func(a, b Host) int { return compare(a.Farm, b.Farm, a.Name, b.Name) })
+	slices.SortStableFunc(out.Hosts, func(a, b Host) int { return compareTexts(a.Farm, b.Farm, a.Name, b.Name) })
 	return out
 }
 
@@ -149,15 +164,15 @@ func viewHost(h *sessions.HostState, view placement.View) Host {
 	out.Reserved = out.Used - holding
 	switch {
 	case h.Fresh(view.Now):
-		out.State = hostUp
+		out.State = HostUp
 	case h.Report != nil:
-		out.State = hostStale
+		out.State = HostStale
 	case h.Problem != "":
-		out.State = hostDown
+		out.State = HostDown
 	default:
-		out.State = hostUnread
+		out.State = HostUnread
 	}
-	if out.State == hostUp && !out.Draining {
+	if out.State == HostUp && !out.Draining {
 		out.Free = max(0, out.Limit-out.Used)
 	}
 	return out
@@ -171,8 +186,9 @@ type Filter struct {
 	User string
 }
 
-// sessions is what /api/v1/sessions tells of s.
-func (s *Status) sessions(f Filter) (Sessions, error) {
+// SessionList is what /api/v1/sessions tells of s, which has a Snapshot. The error is
+// *NotFoundError if there is no such host.
+func (s *Status) SessionList(f Filter) (Sessions, error) {
 	out := Sessions{Now: s.Now, Sessions: []Session{}}
 	if f.Host != "" && s.Snapshot.Host(f.Host) == nil {
 		return out, &NotFoundError{What: "a host of the name " + f.Host}
@@ -189,7 +205,7 @@ func (s *Status) sessions(f Filter) (Sessions, error) {
 		}
 	}
 	slices.SortStableFunc(out.Sessions, func(a, b Session) int {
-		if c := compare(a.Host, b.Host); c != 0 {
+		if c := compareTexts(a.Host, b.Host); c != 0 {
 			return c
 		}
 		return a.ID - b.ID
@@ -202,13 +218,18 @@ func (f *Filter) matches(a sessions.Account) bool {
 }
 
 func (s *Status) viewSession(h *sessions.HostState, x sessions.Session) Session {
+	ref := sessions.RefOf(h.Host.Name, x)
 	out := Session{
 		Host: h.Host.Name, Farm: h.Host.Farm, ID: x.ID, Account: x.Account, State: x.State,
 		LoggedOnFor: since(h.Report, x.LogonAt, s.Now),
 		ClientName:  x.ClientName, ClientAddr: x.ClientAddr, Program: x.Program,
 		HoldsSlot: h.Counted(x),
-		Leaving:   slices.Contains(s.Leaving, sessions.RefOf(h.Host.Name, x)),
+		Leaving:   slices.Contains(s.Leaving, ref),
 		Stale:     !h.Fresh(s.Now),
+	}
+	out.Key = KeyOf(ref)
+	if i := slices.IndexFunc(s.Kept, func(k Kept) bool { return k.Session == ref }); i >= 0 {
+		out.Kept = &s.Kept[i]
 	}
 	out.DisconnectedFor, _ = h.Report.DisconnectedFor(x, s.Now)
 	return out
@@ -227,8 +248,8 @@ func since(r *sessions.Report, at, now time.Time) time.Duration {
 	return max(0, hostNow.Sub(at)+max(0, now.Sub(r.ReadAt)))
 }
 
-// compare compares pairs of texts, the first pair that differs decides.
-func compare(pairs ...string) int {
+// compareTexts compares pairs of texts, the first pair that differs decides.
+func compareTexts(pairs ...string) int {
 	for i := 0; i+1 < len(pairs); i += 2 {
 		if pairs[i] != pairs[i+1] {
 			if pairs[i] < pairs[i+1] {

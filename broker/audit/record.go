@@ -58,6 +58,13 @@ const (
 	IdleDisconnected Event = "idle-disconnected"
 	// IdleFailed: the user could not be warned, or it is not known whether it was.
 	IdleFailed Event = "idle-failed"
+
+	// MessageShown: an operator had a text (Setting) shown to the user (Account) of a
+	// session (Session), or tried to (Error).
+	MessageShown Event = "message-shown"
+	// Reloaded: the configuration was read anew, by an operator or by a signal (By is
+	// ""), or could not be used (Error).
+	Reloaded Event = "reloaded"
 )
 
 // Evidence is what was known of a caller when somebody was logged off for them.
@@ -82,7 +89,7 @@ func Events() []Event {
 	return []Event{
 		Decided, Refused, Left, Evicting, Evicted, EvictionRefused, EvictionStuck, EvictionFailed, Confirmed, SecondSession,
 		Noted, ModeSet, KeepSet, KeepEnded, DrainSet,
-		IdleWarned, IdleSpared, IdleDisconnected, IdleFailed,
+		IdleWarned, IdleSpared, IdleDisconnected, IdleFailed, MessageShown, Reloaded,
 	}
 }
 
@@ -115,7 +122,8 @@ type Record struct {
 	Session *sessions.Ref `json:"session,omitempty"`
 	// Host is, for DrainSet, the host.
 	Host string `json:"host,omitempty"`
-	// Setting is what was set: off, shadow or evict; on or off; or Configured.
+	// Setting is what was set: off, shadow or evict; on or off; or Configured. For
+	// MessageShown it is the text.
 	Setting string `json:"setting,omitempty"`
 	// Until is, for KeepSet, when it ends.
 	Until time.Time `json:"until,omitzero"`

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
@@ -85,16 +86,47 @@ func (b *builder) admin() Admin {
 	} else if a.Socket = b.file("admin.socket", k.Socket); len(a.Socket) > longest {
 		b.bad("admin.socket", "is too long", fmt.Sprintf("%d bytes at most", longest))
 	}
-	if k.Metrics == "" {
-		return a
-	}
-	a.Metrics = b.address("admin.metrics", k.Metrics, 0)
-	if host, _, err := net.SplitHostPort(a.Metrics); err == nil {
-		if !loopback(host) {
+	if k.Metrics != "" {
+		a.Metrics = b.address("admin.metrics", k.Metrics, 0)
+		if host, _, err := net.SplitHostPort(a.Metrics); err == nil && !loopback(host) {
 			b.warn("admin.metrics", quote(k.Metrics)+" can be reached from other machines: names of hosts and farms are open to whoever connects")
 		}
 	}
+	b.adminListen(&a)
 	return a
+}
+
+// adminListen is the part of admin: that the page needs.
+func (b *builder) adminListen(a *Admin) {
+	k := b.keys.Admin
+	local := true
+	if k.Listen != "" {
+		a.Listen = b.address("admin.listen", k.Listen, 0)
+		if host, _, err := net.SplitHostPort(a.Listen); err == nil {
+			local = loopback(host)
+		}
+	}
+	a.CertFile, a.KeyFile = b.existing("admin.cert_file", k.CertFile), b.private("admin.key_file", k.KeyFile)
+	a.PeopleFile = b.private("admin.people_file", k.PeopleFile)
+	a.Header = http.CanonicalHeaderKey(k.TrustedHeader.Name)
+	a.HeaderFrom = b.networks("admin.trusted_header.from", k.TrustedHeader.From, "can say who asks")
+	switch {
+	case (a.CertFile == "") != (a.KeyFile == ""):
+		b.bad("admin.cert_file", "goes with admin.key_file", "give both or none")
+	case a.CertFile == "" && !local:
+		b.bad("admin.listen", quote(k.Listen)+" can be reached from other machines, in plain text", "a loopback address such as 127.0.0.1:9840, or cert_file and key_file")
+	}
+	switch {
+	case a.Header == "" && len(a.HeaderFrom) == 0:
+	case a.Header == "":
+		b.bad("admin.trusted_header.name", "is missing", "the header in which the proxy says who asks, such as X-Forwarded-User")
+	case strings.ContainsAny(a.Header, " \t:"):
+		b.bad("admin.trusted_header.name", quote(k.TrustedHeader.Name)+" is not the name of a header", "such as X-Forwarded-User")
+	case len(a.HeaderFrom) == 0:
+		b.bad("admin.trusted_header.from", "is missing", "the networks of the proxies that may say who asks")
+	case a.PeopleFile == "":
+		b.bad("admin.trusted_header", "needs admin.people_file", "that says which role each person has")
+	}
 }
 
 // address is the host and port that s, given at p, stands for; "" after a problem.

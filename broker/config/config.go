@@ -60,6 +60,17 @@ type Admin struct {
 	Socket string
 	// Metrics is host:port for /metrics, /healthz and /readyz, "" for none.
 	Metrics string
+	// Listen is host:port for the page and the API, "" for none: on loopback, or with
+	// CertFile and KeyFile.
+	Listen string
+	// CertFile and KeyFile are the server's certificate and its key, PEM; "" for none.
+	CertFile, KeyFile string
+	// PeopleFile says who may log in, "" for nobody.
+	PeopleFile string
+	// Header is a header in which a proxy says who asks, "" for none; it counts from
+	// HeaderFrom.
+	Header     string
+	HeaderFrom []netip.Prefix
 }
 
 // Log says what is logged, and how.

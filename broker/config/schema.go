@@ -27,8 +27,18 @@ type listenKeys struct {
 }
 
 type adminKeys struct {
-	Socket  string `yaml:"socket"`
-	Metrics string `yaml:"metrics"`
+	Socket        string            `yaml:"socket"`
+	Metrics       string            `yaml:"metrics"`
+	Listen        string            `yaml:"listen"`
+	CertFile      string            `yaml:"cert_file"`
+	KeyFile       string            `yaml:"key_file"`
+	PeopleFile    string            `yaml:"people_file"`
+	TrustedHeader trustedHeaderKeys `yaml:"trusted_header"`
+}
+
+type trustedHeaderKeys struct {
+	Name string    `yaml:"name"`
+	From []network `yaml:"from"`
 }
 
 type logKeys struct {

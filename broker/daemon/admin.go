@@ -2,18 +2,19 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
-	"strings"
+	"net/netip"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"github.com/rdpbroker/rdpbroker/broker/admin"
+	"github.com/rdpbroker/rdpbroker/broker/admin/api"
+	"github.com/rdpbroker/rdpbroker/broker/admin/auth"
+	"github.com/rdpbroker/rdpbroker/broker/admin/page"
+	"github.com/rdpbroker/rdpbroker/broker/admin/site"
 	"github.com/rdpbroker/rdpbroker/broker/config"
-	"github.com/rdpbroker/rdpbroker/broker/identity"
 	"github.com/rdpbroker/rdpbroker/broker/metrics"
 	"github.com/rdpbroker/rdpbroker/broker/placement"
 	"github.com/rdpbroker/rdpbroker/rdpproxy"
@@ -24,101 +25,107 @@ import (
 type endpoint struct {
 	ln      net.Listener
 	handler http.Handler
-	d       *Daemon
+	options site.Options
 }
 
 func (e endpoint) serve(ctx context.Context) error {
-	return admin.Serve(ctx, e.ln, e.handler, e.d.log)
+	return site.Serve(ctx, e.ln, e.handler, e.options)
 }
 
 // listenAdmin binds the admin socket and the metrics address.
 func (d *Daemon) listenAdmin() error {
 	scrape := promhttp.HandlerFor(d.registry, promhttp.HandlerOpts{})
+	plain := site.Options{Log: d.log}
+	remote, err := d.listenRemote(scrape)
+	if err != nil {
+		return err
+	}
 	if path := d.cfg.Admin.Socket; path != "" {
-		ln, err := admin.ListenUnix(path)
+		ln, err := site.ListenUnix(path)
 		if err != nil {
 			return fmt.Errorf("admin.socket: %w", err)
 		}
-		d.endpoints = append(d.endpoints, endpoint{ln, admin.Local(state{d}, scrape), d})
+		d.endpoints = append(d.endpoints, endpoint{ln, site.Local(remote, scrape, auth.New(auth.Config{Log: d.log})), plain})
 	}
 	if addr := d.cfg.Admin.Metrics; addr != "" {
 		ln, err := net.Listen("tcp", addr)
 		if err != nil {
 			return fmt.Errorf("admin.metrics: %w", err)
 		}
-		d.endpoints = append(d.endpoints, endpoint{ln, admin.Public(state{d}, scrape), d})
+		d.metricsAddr = ln.Addr()
+		d.endpoints = append(d.endpoints, endpoint{ln, site.Public(state{d}, scrape), plain})
 	}
 	return nil
+}
+
+// maxRemote bounds the connections at admin.listen: each open page holds one.
+const maxRemote = 512
+
+// listenRemote binds admin.listen, if that is set. The result is what the REST API
+// works with at the socket: with a way to make links to the page.
+func (d *Daemon) listenRemote(scrape http.Handler) (api.Config, error) {
+	c := api.Config{State: state{d}, Actions: d.actions(), Recent: d.recent.Recent, Events: d.events}
+	cfg := d.cfg.Admin
+	if cfg.Listen == "" {
+		return c, nil
+	}
+	options := site.Options{Log: d.log, Connections: maxRemote}
+	who := auth.Config{Header: cfg.Header, HeaderFrom: cfg.HeaderFrom, Secure: cfg.CertFile != "", Log: d.log}
+	var err error
+	if cfg.PeopleFile != "" {
+		if who.People, err = auth.OpenFile(cfg.PeopleFile, d.log); err != nil {
+			return c, fmt.Errorf("admin.people_file: %w", err)
+		}
+	}
+	scheme := "http"
+	if who.Secure {
+		scheme = "https"
+		if options.TLS, err = site.Certificate(cfg.CertFile, cfg.KeyFile); err != nil {
+			return c, fmt.Errorf("admin.cert_file: %w", err)
+		}
+	}
+	guard := auth.New(who)
+	if d.page, err = page.New(state{d}, d.recent.Recent, guard); err != nil {
+		return c, err
+	}
+	ln, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return c, fmt.Errorf("admin.listen: %w", err)
+	}
+	d.endpoints = append(d.endpoints, endpoint{ln, site.Remote(c, d.page, scrape, guard), options})
+	base := scheme + "://" + pageHost(cfg.Listen, ln.Addr())
+	c.Link = func(p auth.Person) string { return base + "/enter?key=" + guard.Link(p) }
+	d.pageLink = func() string { return c.Link(auth.Person{Name: "whoever started it", Role: auth.Admin}) }
+	return c, nil
+}
+
+// pageHost is the host and port to write into a link: as configured, with the port
+// that was bound, and localhost where that is all addresses.
+func pageHost(configured string, bound net.Addr) string {
+	host, _, err := net.SplitHostPort(configured)
+	_, port, err2 := net.SplitHostPort(bound.String())
+	if err != nil || err2 != nil {
+		return bound.String()
+	}
+	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// PageLink is an address of the page at which one browser is logged in as an admin,
+// once, within minutes; "" before Listen, or if there is no page. It is for whoever
+// starts the program.
+func (d *Daemon) PageLink() string {
+	if d.pageLink == nil {
+		return ""
+	}
+	return d.pageLink()
 }
 
 // MetricsAddr is where /metrics, /healthz and /readyz are after Listen, nil if nowhere.
 func (d *Daemon) MetricsAddr() net.Addr {
-	for _, e := range d.endpoints {
-		if a, ok := e.ln.Addr().(*net.TCPAddr); ok {
-			return a
-		}
-	}
-	return nil
-}
-
-// state answers the admin room's questions.
-type state struct{ d *Daemon }
-
-// Status implements admin.State.
-func (s state) Status() admin.Status {
-	st := s.d.broker.Status()
-	out := admin.Status{Now: time.Now(), Snapshot: s.d.Snapshot(), Leaving: st.Leaving}
-	for _, r := range st.Reservations {
-		c := r.Claim()
-		out.Reservations = append(out.Reservations, admin.Reservation{
-			ID: r.ID, Farm: r.Farm, Host: r.Host, Account: r.Account, Client: r.Client, Kind: r.Decision.Kind,
-			Own: c.Own, Victim: c.Victim, Seen: r.Seen, MadeAt: r.MadeAt, ExpiresAt: r.ExpiresAt,
-		})
-	}
-	for _, w := range st.Waiting {
-		out.Waiting = append(out.Waiting, admin.Waiting{Farm: w.Farm, Identity: w.Identity, Since: w.Since, Reason: w.Reason})
-	}
-	return out
-}
-
-// Explain implements admin.State.
-func (s state) Explain(q admin.Question) (admin.Explanation, error) {
-	cfg := s.d.config()
-	if q.Farm == "" {
-		if len(cfg.Farms) > 1 {
-			return admin.Explanation{}, &admin.NotFoundError{What: fmt.Sprintf("there are several farms (%s), name one; a farm without a name", farmNames(cfg))}
-		}
-		q.Farm = cfg.Farms[0].Name
-	}
-	if cfg.Farm(q.Farm) == nil {
-		return admin.Explanation{}, &admin.NotFoundError{What: fmt.Sprintf("farm %q", q.Farm)}
-	}
-	id := s.d.resolver.Load().Resolve(identity.Hint{Client: q.From, Cookie: q.User}, s.d.Snapshot())
-	return admin.Explanation{
-		Now: time.Now(), Farm: q.Farm, Identity: id,
-		Decision: s.d.broker.Explain(q.Farm, id),
-		Mode:     s.d.broker.Mode(q.Farm).String(),
-	}, nil
-}
-
-func farmNames(cfg *config.Config) string {
-	var names []string
-	for _, f := range cfg.Farms {
-		names = append(names, f.Name)
-	}
-	return strings.Join(names, ", ")
-}
-
-// Ready implements admin.State: one host that was read lately is enough.
-func (s state) Ready() error {
-	now := time.Now()
-	hosts := s.d.Snapshot().Hosts
-	for i := range hosts {
-		if hosts[i].Fresh(now) {
-			return nil
-		}
-	}
-	return errors.New("no host has been read lately")
+	return d.metricsAddr
 }
 
 func (d *Daemon) config() *config.Config {

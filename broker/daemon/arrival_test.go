@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rdpbroker/rdpbroker/broker/admin"
+	"github.com/rdpbroker/rdpbroker/broker/admin/client"
 	"github.com/rdpbroker/rdpbroker/broker/audit"
 	"github.com/rdpbroker/rdpbroker/broker/placement"
 	"github.com/rdpbroker/rdpbroker/rdpproxy/x224"
@@ -213,12 +214,12 @@ func TestTwoFarms(t *testing.T) {
 	c.connected()
 	c.alive(ts1)
 
-	client := admin.NewClient(o.path("admin.sock"))
-	_, err := client.Explain(t.Context(), admin.Question{User: "bob"})
+	ask := client.NewClient(o.path("admin.sock"))
+	_, err := ask.Explain(t.Context(), admin.Question{User: "bob"})
 	if err == nil || !strings.Contains(err.Error(), "there are several farms (lab, office), name one") {
 		t.Errorf("explain without a farm: %v", err)
 	}
-	x, err := client.Explain(t.Context(), admin.Question{User: "alice", Farm: "lab"})
+	x, err := ask.Explain(t.Context(), admin.Question{User: "alice", Farm: "lab"})
 	if err != nil || x.Decision.Host != "ts2" {
 		t.Errorf("explain: %+v, %v", x.Decision, err)
 	}

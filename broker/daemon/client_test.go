@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/rdpbroker/rdpbroker/broker/admin"
+	"github.com/rdpbroker/rdpbroker/broker/admin/client"
 	"github.com/rdpbroker/rdpbroker/broker/audit"
 	"github.com/rdpbroker/rdpbroker/rdpproxy/x224"
 )
@@ -196,7 +197,7 @@ func (s *stack) explain(t testing.TB, cookie string) admin.Explanation {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	x, err := admin.NewClient(s.office.path("admin.sock")).Explain(ctx, admin.Question{User: cookie})
+	x, err := client.NewClient(s.office.path("admin.sock")).Explain(ctx, admin.Question{User: cookie})
 	if err != nil {
 		t.Fatal(err)
 	}

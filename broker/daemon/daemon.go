@@ -18,6 +18,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rdpbroker/rdpbroker/broker"
+	"github.com/rdpbroker/rdpbroker/broker/admin/live"
+	"github.com/rdpbroker/rdpbroker/broker/admin/page"
 	"github.com/rdpbroker/rdpbroker/broker/audit"
 	"github.com/rdpbroker/rdpbroker/broker/config"
 	"github.com/rdpbroker/rdpbroker/broker/identity"
@@ -34,12 +36,19 @@ type Options struct {
 	// Log may be nil: nothing is logged.
 	Log     *zap.Logger
 	Version string
+	// ReadConfig reads the configuration for a reload that an operator orders; nil if
+	// there is no file to read.
+	ReadConfig func() (*config.Config, error)
 	// OnRecord, if set, is told of every event too. It must not block.
 	OnRecord func(audit.Record)
 }
 
-// recentRecords is how many events are kept in memory.
-const recentRecords = 1000
+// recentRecords is how many events are kept in memory, and maxReaders how many may
+// listen to them.
+const (
+	recentRecords = 1000
+	maxReaders    = 300
+)
 
 // Daemon is a broker with everything around it. Make one with New, bind its
 // addresses with Listen, and Run it. Run closes what New and Listen opened.
@@ -56,6 +65,7 @@ type Daemon struct {
 	audit     *audit.Writer // nil: no file
 	webhook   *webhook.Sender
 	recent    *audit.Ring
+	events    *live.Hub                         // of the same, for those who listen
 	evictors  atomic.Pointer[map[string]driven] // drivers, to be read without mu
 
 	started *config.Config // what New was given; of it stays what only a restart changes
@@ -68,9 +78,16 @@ type Daemon struct {
 	looked  chan struct{} // closed when every host has been looked at once
 	looking func()        // closes looked
 
+	startedAt   time.Time
+	connections connections
+
 	clients   []rdpproxy.Listener
 	farmOf    map[string]string // by listener name
 	endpoints []endpoint
+
+	metricsAddr net.Addr   // nil: nowhere
+	page        *page.Page // nil: none; set by Listen, before Run
+	pageLink    func() string
 }
 
 // New makes a daemon of cfg. It opens the audit file, reads the state file, and
@@ -82,6 +99,7 @@ func New(cfg *config.Config, o Options) (*Daemon, error) {
 	d := &Daemon{
 		opts: o, log: o.Log, started: cfg, cfg: cfg,
 		registry: prometheus.NewRegistry(), recent: audit.NewRing(recentRecords),
+		events: live.NewHub(recentRecords, maxReaders), startedAt: time.Now(),
 		farmOf: map[string]string{}, looked: make(chan struct{}),
 	}
 	d.looking = sync.OnceFunc(func() { close(d.looked) })
@@ -217,6 +235,9 @@ func (d *Daemon) Run(stop, kill context.Context) error {
 	for _, l := range d.clients {
 		d.log.Info("listening", zap.String("address", l.Name), zap.String("farm", d.farmOf[l.Name]))
 		accepting.Go(func() error { return d.proxy.ServeListener(ctx, l) })
+	}
+	if d.page != nil {
+		rooms.Go(func() error { return d.page.Run(inner) })
 	}
 	for _, e := range d.endpoints {
 		// These answer until the last connection is over.

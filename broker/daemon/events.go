@@ -3,6 +3,7 @@ package daemon
 import (
 	"go.uber.org/zap"
 
+	"github.com/rdpbroker/rdpbroker/broker/admin/api"
 	"github.com/rdpbroker/rdpbroker/broker/audit"
 	"github.com/rdpbroker/rdpbroker/broker/placement"
 )
@@ -15,6 +16,10 @@ func (d *Daemon) record(r audit.Record) {
 	}
 	d.webhook.Record(r)
 	d.recent.Add(r)
+	d.events.Publish(string(r.Event), api.EventOf(r))
+	if d.page != nil {
+		d.page.Record(r)
+	}
 	d.metrics.Record(r)
 	d.logRecord(r)
 	if d.opts.OnRecord != nil {
@@ -98,6 +103,9 @@ var orders = map[audit.Event]string{
 	audit.KeepSet:   "an operator keeps a session",
 	audit.KeepEnded: "an operator no longer keeps a session",
 	audit.DrainSet:  "an operator has set whether a host is drained",
+
+	audit.MessageShown: "an operator has sent a message to a session",
+	audit.Reloaded:     "the configuration was read anew",
 }
 
 func orderFields(r audit.Record) []zap.Field {
@@ -113,6 +121,9 @@ func orderFields(r audit.Record) []zap.Field {
 	}
 	if !r.Until.IsZero() {
 		fields = append(fields, zap.Time("until", r.Until))
+	}
+	if r.Error != "" {
+		fields = append(fields, zap.String("error", r.Error))
 	}
 	return fields
 }

@@ -285,7 +285,10 @@ func (o *office) openUnread(t testing.TB) *stack {
 	t.Helper()
 	core, logs := observer.New(zapcore.InfoLevel)
 	s := &stack{office: o, logs: logs, ended: make(chan error, 1), changed: make(chan struct{})}
-	d, err := daemon.New(o.parse(t), daemon.Options{Log: zap.New(core), Version: "test", OnRecord: s.record})
+	d, err := daemon.New(o.parse(t), daemon.Options{
+		Log: zap.New(core), Version: "test", OnRecord: s.record,
+		ReadConfig: func() (*config.Config, error) { return config.Load(o.path("broker.yaml")) },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

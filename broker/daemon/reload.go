@@ -14,21 +14,32 @@ import (
 // Reload takes a new configuration into use, or says loudly why not: loadErr is
 // why the file could not be read, nil if it could. Either everything that can
 // change without a restart does, or nothing. Sessions, reservations and the queue
-// stay. What needs a restart is named in the log.
-func (d *Daemon) Reload(next *config.Config, loadErr error) {
+// stay. What needs a restart is named in the log. The error is why nothing changed.
+func (d *Daemon) Reload(next *config.Config, loadErr error) error {
+	return d.reloadBy("", next, loadErr)
+}
+
+// reloadBy is Reload for the operator by, "" for a signal.
+func (d *Daemon) reloadBy(by string, next *config.Config, loadErr error) error {
 	err := loadErr
 	if err == nil {
 		err = d.reload(next)
 	}
 	d.metrics.Reloaded(err == nil, time.Now())
+	r := audit.Record{Time: time.Now(), Event: audit.Reloaded, By: by}
+	if err != nil {
+		r.Error = err.Error()
+	}
+	d.record(r)
 	if err != nil {
 		d.log.Error("the configuration was NOT reloaded; the old one stays in use", zap.Error(err))
-		return
+		return err
 	}
 	for _, w := range next.Warnings {
 		d.log.Warn("configuration: " + w.String())
 	}
 	d.log.Info("the configuration was reloaded", zap.Int("hosts", len(d.Snapshot().Hosts)))
+	return nil
 }
 
 func (d *Daemon) reload(next *config.Config) error {
@@ -52,7 +63,9 @@ func (d *Daemon) reload(next *config.Config) error {
 			return fmt.Errorf("audit.file: %w", closeOnFailure(err, made, d.drivers))
 		}
 	}
-	d.needRestart(next)
+	for _, key := range d.needRestart(next) {
+		d.log.Warn("a changed key needs a restart to take effect", zap.String("key", key))
+	}
 	if d.audit != nil {
 		d.audit.SetRotation(audit.Rotation(next.Audit.Rotate))
 	}
@@ -92,7 +105,7 @@ func closeOnFailure(err error, made, old map[string]driven) error {
 
 // needRestart names the keys that are not as they were at the start, and that
 // only a restart brings into effect.
-func (d *Daemon) needRestart(next *config.Config) {
+func (d *Daemon) needRestart(next *config.Config) (keys []string) {
 	// Whether a listener wants PROXY headers is fixed; from whom, is not.
 	type listener struct {
 		address, farm string
@@ -116,7 +129,8 @@ func (d *Daemon) needRestart(next *config.Config) {
 		{"identity.remember", []any{d.started.Identity.RememberEntries, d.started.Identity.RememberFor}, []any{next.Identity.RememberEntries, next.Identity.RememberFor}},
 	} {
 		if !reflect.DeepEqual(k.was, k.now) {
-			d.log.Warn("a changed key needs a restart to take effect", zap.String("key", k.key))
+			keys = append(keys, k.key)
 		}
 	}
+	return keys
 }

@@ -294,8 +294,8 @@ func TestReloadOpensTheAuditFileAnew(t *testing.T) {
 	}
 	s.reload(t)
 	s.call(t, "", "bob").connected()
-	if now := s.audited(t, "audit.jsonl", 1); now[0].Identity.Said != "bob" {
-		t.Errorf("the new file begins with %+v", now[0])
+	if now := s.audited(t, "audit.jsonl", 2); now[0].Event != audit.Reloaded || now[1].Identity.Said != "bob" {
+		t.Errorf("the new file begins with %+v", now[:2])
 	}
 	if again := s.audited(t, "audit.jsonl.1", 1); len(again) != 1 {
 		t.Errorf("the old file has %d records", len(again))

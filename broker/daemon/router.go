@@ -40,7 +40,7 @@ func (r router) Route(ctx context.Context, req rdpproxy.Request) (rdpproxy.Route
 	if err != nil {
 		return rdpproxy.Route{}, err
 	}
-	return r.route(farm, a, began), nil
+	return r.route(farm, req, id, a, began), nil
 }
 
 // RouteNow implements rdpproxy.PromptRouter.
@@ -59,17 +59,19 @@ func (r router) RouteNow(req rdpproxy.Request) (rdpproxy.Route, bool) {
 	if id.Token != "" {
 		d.metrics.Token(farm, id.Token)
 	}
-	return r.route(farm, a, began), true
+	return r.route(farm, req, id, a, began), true
 }
 
 // route is the route of an assignment that was asked for at began.
-func (r router) route(farm string, a *broker.Assignment, began time.Time) rdpproxy.Route {
+func (r router) route(farm string, req rdpproxy.Request, id sessions.Identity, a *broker.Assignment, began time.Time) rdpproxy.Route {
 	r.d.metrics.Admitted(farm, time.Since(began)-a.Waited)
+	end := r.d.connections.add(farm, req, id, a)
 	rt := rdpproxy.Route{
 		Host: a.Host.Name,
 		Addr: a.Host.Addr,
 		Why:  a.Decision.Kind.String(),
 		Done: func(o rdpproxy.Outcome) {
+			end()
 			if errors.Is(o.DialError, rdpproxy.ErrDialQueue) {
 				o.DialError = nil // busy with other dials, not out of reach
 			}

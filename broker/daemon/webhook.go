@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/rdpbroker/rdpbroker/broker/admin"
+	"github.com/rdpbroker/rdpbroker/broker/admin/client"
 	"github.com/rdpbroker/rdpbroker/broker/config"
 	"github.com/rdpbroker/rdpbroker/broker/webhook"
 )
@@ -15,13 +15,13 @@ func hook(cfg *config.Config, version string) (*webhook.Config, error) {
 	if w == nil {
 		return nil, nil
 	}
-	client, err := webhook.NewClient(w.CAFile)
+	transport, err := webhook.NewClient(w.CAFile)
 	if err != nil {
 		return nil, fmt.Errorf("audit.webhook.ca_file: %w", err)
 	}
 	c := &webhook.Config{
 		URL: w.URL, Events: w.Events, Timeout: w.Timeout, Tries: w.Tries, Undelivered: w.Undelivered,
-		Client: client, UserAgent: "rdpbroker/" + version, Text: admin.AuditLine,
+		Client: transport, UserAgent: "rdpbroker/" + version, Text: client.AuditLine,
 	}
 	if !w.Secret.IsZero() {
 		c.Secret = w.Secret.Read

@@ -26,8 +26,9 @@ type Options struct {
 	Listen string
 	// Admin is where /metrics, /healthz and /readyz are; "" means a free loopback port.
 	Admin string
-	// Socket is the broker's admin socket for the commands hosts, sessions and
-	// explain; "" puts it into a temporary folder, and prints it.
+	// Page is where the page is; "" means a free loopback port.
+	Page string
+	// Socket is the broker's admin socket for the commands; "" puts it into a temporary folder, and prints it.
 	Socket string
 	// WithoutBroker leaves the broker out: clients meet a full host.
 	WithoutBroker bool
@@ -46,7 +47,7 @@ func Run(stop, kill context.Context, o Options) error {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
-	for _, addr := range []*string{&o.Listen, &o.Admin} {
+	for _, addr := range []*string{&o.Listen, &o.Admin, &o.Page} {
 		if *addr == "" {
 			*addr = "127.0.0.1:0"
 		}
@@ -101,7 +102,7 @@ func (f *farm) runWithBroker(stop, kill context.Context, dir, password string, o
 	if err != nil {
 		return err
 	}
-	out.welcome(f, addrs[0], d.MetricsAddr(), o.Socket)
+	out.welcome(f, addrs[0], d, o.Socket)
 
 	hosts, stopHosts := context.WithCancel(context.Background())
 	defer stopHosts()

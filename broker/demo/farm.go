@@ -131,7 +131,7 @@ func (f *farm) config(dir, password string, o Options) (string, error) {
 	var pems []byte
 	var y strings.Builder
 	fmt.Fprintf(&y, "listen: [{address: %q, farm: demo}]\n", o.Listen)
-	fmt.Fprintf(&y, "admin: {socket: %q, metrics: %q}\n", o.Socket, o.Admin)
+	fmt.Fprintf(&y, "admin: {socket: %q, metrics: %q, listen: %q}\n", o.Socket, o.Admin, o.Page)
 	fmt.Fprintf(&y, "audit: {file: ''}\nstate_file: ''\ndrain_timeout: 5s\n")
 	fmt.Fprintf(&y, "eviction: {mode: evict, proof: known-user, min_disconnected: 15m, per_host_per_hour: 60, per_client_per_hour: 60}\n")
 	// Whoever comes from this machine may have room made, under any name.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rdpbroker/rdpbroker/broker/audit"
+	"github.com/rdpbroker/rdpbroker/broker/daemon"
 	"github.com/rdpbroker/rdpbroker/broker/placement"
 	"github.com/rdpbroker/rdpbroker/sessions"
 	"github.com/rdpbroker/rdpbroker/sessions/simhost"
@@ -27,7 +28,7 @@ func (s *screen) printf(format string, args ...any) {
 	fmt.Fprintf(s.w, format, args...)
 }
 
-func (s *screen) welcome(f *farm, rdp, metrics net.Addr, socket string) {
+func (s *screen) welcome(f *farm, rdp net.Addr, d *daemon.Daemon, socket string) {
 	s.printf(`rdpbroker demo: two simulated Windows hosts with %d slots each, all taken, and the broker in front.
 
 %s
@@ -37,12 +38,14 @@ Point any RDP client at %s. No password is asked for. Try, each in a window of i
   xfreerdp /v:%[3]s /cert:ignore /size:1024x768 /u:carol    back to her own session on ts2
 
 Without the broker, for comparison: rdpbroker demo --without-broker
-Ask the broker:  rdpbroker hosts --socket %[4]s
+The page:        %[6]s
+                 (this link logs one browser in, once; another one: rdpbroker page --socket %[4]s)
+Ask the broker:  rdpbroker top --socket %[4]s
                  rdpbroker explain bob --socket %[4]s
-Metrics and health: http://%s/metrics  http://%[5]s/healthz
+Metrics and health: http://%[5]s/metrics  http://%[5]s/healthz
 Ctrl-C ends the demo. What the broker decides:
 
-`, slots, f.table(), rdp, socket, metrics)
+`, slots, f.table(), rdp, socket, d.MetricsAddr(), d.PageLink())
 }
 
 func (s *screen) bare(f *farm) {

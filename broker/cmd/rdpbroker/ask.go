@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rdpbroker/rdpbroker/broker/admin"
+	"github.com/rdpbroker/rdpbroker/broker/admin/client"
 	"github.com/rdpbroker/rdpbroker/broker/config"
 )
 
@@ -32,36 +33,36 @@ func askFlags(c *cobra.Command) asking {
 
 // client is the running broker's socket: the one given, else the one that the
 // configuration names, else the default.
-func (a asking) client(c *cobra.Command) (*admin.Client, error) {
+func (a asking) client(c *cobra.Command) (*client.Client, error) {
 	if *a.socket != "" {
-		return admin.NewClient(*a.socket), nil
+		return client.NewClient(*a.socket), nil
 	}
 	cfg, err := config.Load(*a.config)
 	switch {
 	case err == nil && cfg.Admin.Socket != "":
-		return admin.NewClient(cfg.Admin.Socket), nil
+		return client.NewClient(cfg.Admin.Socket), nil
 	case err == nil:
 		return nil, fmt.Errorf("%s has no admin.socket, so a running broker cannot be asked", *a.config)
 	case c.Flags().Changed("config"):
 		return nil, err
 	}
-	return admin.NewClient(config.DefaultSocket()), nil
+	return client.NewClient(config.DefaultSocket()), nil
 }
 
 // ask runs one question and prints the answer as a table or as JSON.
-func ask[T any](c *cobra.Command, a asking, question func(context.Context, *admin.Client) (T, error), table func(io.Writer, T) error) error {
-	client, err := a.client(c)
+func ask[T any](c *cobra.Command, a asking, question func(context.Context, *client.Client) (T, error), table func(io.Writer, T) error) error {
+	broker, err := a.client(c)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(c.Context(), askTimeout)
 	defer cancel()
-	answer, err := question(ctx, client)
+	answer, err := question(ctx, broker)
 	if err != nil {
 		return err
 	}
 	if *a.json {
-		return admin.WriteJSON(c.OutOrStdout(), answer)
+		return client.WriteJSON(c.OutOrStdout(), answer)
 	}
 	return table(c.OutOrStdout(), answer)
 }
@@ -74,7 +75,7 @@ func hostsCommand() *cobra.Command {
 	}
 	a := askFlags(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		return ask(c, a, func(ctx context.Context, b *admin.Client) (admin.Hosts, error) { return b.Hosts(ctx) }, admin.WriteHosts)
+		return ask(c, a, func(ctx context.Context, b *client.Client) (admin.Hosts, error) { return b.Hosts(ctx) }, client.WriteHosts)
 	}
 	return c
 }
@@ -90,7 +91,7 @@ func sessionsCommand() *cobra.Command {
 	c.Flags().StringVar(&f.Host, "host", "", "only those on this `host`")
 	c.Flags().StringVar(&f.User, "user", "", "only those of this `user`")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		return ask(c, a, func(ctx context.Context, b *admin.Client) (admin.Sessions, error) { return b.Sessions(ctx, f) }, admin.WriteSessions)
+		return ask(c, a, func(ctx context.Context, b *client.Client) (admin.Sessions, error) { return b.Sessions(ctx, f) }, client.WriteSessions)
 	}
 	return c
 }
@@ -118,7 +119,7 @@ USER is what the client would say: a name, whole or cut to nine characters. With
 			}
 			q.From = addr
 		}
-		return ask(c, a, func(ctx context.Context, b *admin.Client) (admin.Explanation, error) { return b.Explain(ctx, q) }, admin.WriteExplanation)
+		return ask(c, a, func(ctx context.Context, b *client.Client) (admin.Explanation, error) { return b.Explain(ctx, q) }, client.WriteExplanation)
 	}
 	return c
 }

@@ -14,7 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/rdpbroker/rdpbroker/broker/admin"
+	"github.com/rdpbroker/rdpbroker/broker/admin/client"
 	"github.com/rdpbroker/rdpbroker/broker/audit"
 	"github.com/rdpbroker/rdpbroker/broker/config"
 	"github.com/rdpbroker/rdpbroker/broker/daemon"
@@ -155,7 +155,7 @@ func isNot(n int) string {
 
 func (o *auditOptions) write(w io.Writer, l *audit.Line) error {
 	if !o.json {
-		_, err := fmt.Fprintln(w, admin.AuditLine(&l.Record))
+		_, err := fmt.Fprintln(w, client.AuditLine(&l.Record))
 		return err
 	}
 	enc := json.NewEncoder(w)
@@ -190,9 +190,9 @@ func (o *auditOptions) sumUp(ctx context.Context, w io.Writer, files []string, c
 		return err
 	}
 	if o.json {
-		return admin.WriteJSON(w, sum.Would())
+		return client.WriteJSON(w, sum.Would())
 	}
-	return admin.WriteWould(w, sum.Would(), shownLogoffs)
+	return client.WriteWould(w, sum.Would(), shownLogoffs)
 }
 
 // moment is what a flag says of a time: how long ago, or when; "" is the zero time.
@@ -289,7 +289,7 @@ Exit code 0: all were taken. 1: some were not.`,
 		done, err := daemon.Resend(ctx, cfg, version)
 		out := c.OutOrStdout()
 		if *asJSON {
-			err = errors.Join(err, admin.WriteJSON(out, done))
+			err = errors.Join(err, client.WriteJSON(out, done))
 		} else {
 			fmt.Fprintf(out, "%d delivered, %d still undelivered\n", done.Delivered, done.Kept)
 			if done.Spoilt > 0 {
@@ -310,7 +310,7 @@ Exit code 0: all were taken. 1: some were not.`,
 func tellVerdict(c *cobra.Command, v audit.Verdict, asJSON bool) error {
 	out := c.OutOrStdout()
 	if asJSON {
-		if err := admin.WriteJSON(out, v); err != nil {
+		if err := client.WriteJSON(out, v); err != nil {
 			return err
 		}
 	} else {

@@ -20,6 +20,7 @@ func demoCommand() *cobra.Command {
 	o := demo.Options{Version: version}
 	c.Flags().StringVar(&o.Listen, "listen", "", "where RDP clients connect, `host:port` (default: a free loopback port)")
 	c.Flags().StringVar(&o.Admin, "admin", "", "where /metrics and /healthz are, `host:port` (default: a free loopback port)")
+	c.Flags().StringVar(&o.Page, "page", "", "where the page is, `host:port` (default: a free loopback port)")
 	c.Flags().StringVar(&o.Socket, "socket", "", "the admin socket's `path` (default: in a temporary folder)")
 	c.Flags().BoolVar(&o.WithoutBroker, "without-broker", false, "let the client meet a full host directly")
 	logLevel := c.Flags().String("log", "", "also print the broker's own log at this `level` (debug, info, warn, error)")

@@ -70,7 +70,9 @@ func serveOn(cfg *config.Config, file string, log *zap.Logger, stop, kill contex
 	reload := make(chan os.Signal, 1)
 	notifyReload(reload)
 	defer signal.Stop(reload)
-	d, err := daemon.New(cfg, daemon.Options{Log: log, Version: version})
+	d, err := daemon.New(cfg, daemon.Options{
+		Log: log, Version: version, ReadConfig: func() (*config.Config, error) { return config.Load(file) },
+	})
 	if err != nil {
 		return err
 	}
@@ -80,7 +82,7 @@ func serveOn(cfg *config.Config, file string, log *zap.Logger, stop, kill contex
 	go func() {
 		for range reload {
 			next, err := config.Load(file)
-			d.Reload(next, err)
+			_ = d.Reload(next, err) // it has told the log
 		}
 	}()
 	return d.Run(stop, kill)

@@ -14,7 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/rdpbroker/rdpbroker/broker/admin"
+	"github.com/rdpbroker/rdpbroker/broker/admin/client"
 	"github.com/rdpbroker/rdpbroker/broker/config"
 	"github.com/rdpbroker/rdpbroker/broker/daemon"
 	"github.com/rdpbroker/rdpbroker/broker/identity"
@@ -70,7 +70,7 @@ has yet tried such a signature with Windows' own client.)`,
 		}
 		switch out := c.OutOrStdout(); {
 		case *asJSON:
-			return admin.WriteJSON(out, made)
+			return client.WriteJSON(out, made)
 		case *quiet:
 			_, err = fmt.Fprintln(out, made.Text)
 			return err
@@ -342,7 +342,7 @@ Exit code 0: it is good. 1: it is not.`,
 			return errors.New(why)
 		}
 		if *asJSON {
-			err = admin.WriteJSON(c.OutOrStdout(), seen)
+			err = client.WriteJSON(c.OutOrStdout(), seen)
 		} else {
 			err = seen.table(c.OutOrStdout())
 		}
