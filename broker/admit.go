@@ -145,6 +145,7 @@ func (b *Broker) joinOrQueue(farmName string, w *waiter) (*logon, error) {
 	// wait, and whoever comes back because a victim would not go has kept their place.
 	f.enqueue(w)
 	if len(f.queue) == 1 || !b.inVain(f, w, now) {
+		f.rest = time.Time{} // whoever can be served does not wait for that
 		b.pump(f, now)
 	}
 	select {

@@ -57,10 +57,21 @@ func (b *Broker) pumpAll(now time.Time) {
 // slot that became free goes to the one who has waited longest. Somebody further
 // back may still be served by what is theirs alone, their own session or a victim
 // that policy gives up for them. The caller holds mu.
+//
+// Of a long queue this takes its time, and there may be a reading every few
+// milliseconds: then the queue rests for a while, and others get their turn.
 func (b *Broker) pump(f *farm, now time.Time) {
 	if len(f.queue) == 0 || b.closed {
 		return
 	}
+	if rest := f.rest.Sub(now); rest > 0 {
+		if !f.resting {
+			f.resting = true
+			time.AfterFunc(rest, func() { b.rested(f) })
+		}
+		return
+	}
+	defer func() { f.rest = time.Now().Add(restFor * time.Since(now)) }()
 	// Of many who wait most do so in vain: what was looked at for them is not noted.
 	brief := len(f.queue) > 1
 	// reserve below may not touch the queue, so one pass over a copy is enough.
@@ -78,6 +89,14 @@ func (b *Broker) pump(f *farm, now time.Time) {
 	}
 }
 
+// rested looks at f's queue again after a rest.
+func (b *Broker) rested(f *farm) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f.resting = false
+	b.pump(f, time.Now())
+}
+
 // inVain reports whether w, who comes when others wait already, cannot be served
 // at all. Then the others need not be looked at: a crowd, or a stranger who brings
 // one, must not cost a decision for everybody with each new arrival. Who could be
@@ -88,7 +107,7 @@ func (b *Broker) inVain(f *farm, w *waiter, now time.Time) bool {
 			return false // there may be more to give than it seems
 		}
 	}
-	d, err := b.decision(f, w, now)
+	d, err := b.decision(f, w, len(f.queue) > crowd, now)
 	if err != nil {
 		return false
 	}
@@ -101,17 +120,18 @@ func (b *Broker) inVain(f *farm, w *waiter, now time.Time) bool {
 
 // fillIn adds to w's last decision what was looked at for it. The caller holds mu.
 func (b *Broker) fillIn(f *farm, w *waiter, now time.Time) {
-	if d, err := b.decision(f, w, now); err == nil {
+	if d, err := b.decision(f, w, false, now); err == nil {
 		w.last.Candidates = d.Candidates
 	}
 }
 
-// decision is what w would get now; nothing is reserved. The caller holds mu.
-func (b *Broker) decision(f *farm, w *waiter, now time.Time) (placement.Decision, error) {
+// decision is what w would get now, perhaps in brief; nothing is reserved. The caller
+// holds mu.
+func (b *Broker) decision(f *farm, w *waiter, brief bool, now time.Time) (placement.Decision, error) {
 	view, _, err := b.view(f, w.id, f.freeKey(w.id), now)
 	if err != nil {
 		return placement.Decision{}, err
 	}
-	view.Unproven = w.unproven
+	view.Unproven, view.Brief = w.unproven, brief
 	return placement.Decide(view, w.id, b.settings(f.name).Policy), nil
 }
