@@ -105,6 +105,11 @@ const (
 	// explained is up to how many hosts the audit of one who is served tells of each host
 	// why it was not the one. Of a larger farm it would be a page for each logon.
 	explained = 64
+	// restFor is how much longer a queue is left alone than it took to look at it.
+	restFor = 3
+	// crowd is from how many waiting callers on it is not noted for a newcomer what was
+	// looked at, until they are turned away.
+	crowd = 16
 	// recheck is how often waiting callers are looked at without an event, because
 	// time alone changes decisions (min_disconnected, expiries).
 	recheck = time.Second

@@ -185,7 +185,8 @@ func newOffice(t *testing.T, s setup, seed uint64, resolver *identity.Resolver) 
 		Learn:   o.resolver.Learn,
 	})
 	o.inventory = inventory.New(entries, o.observe, o.log)
-	o.proxy = rdpproxy.New(rdpproxy.Config{Dial: o.dialHost}, o, rdpproxy.Observer{}, o.log)
+	// Loops wait in the kernel, where virtual time does not pass.
+	o.proxy = rdpproxy.New(rdpproxy.Config{Dial: o.dialHost, Portable: true}, o, rdpproxy.Observer{}, o.log)
 	return o
 }
 
