@@ -75,9 +75,6 @@ func (b *Broker) pumpSoon(f *farm, now time.Time) {
 // slot that became free goes to the one who has waited longest. Somebody further
 // back may still be served by what is theirs alone, their own session or a victim
 // that policy gives up for them. The caller holds mu.
-//
-// Of a long queue this takes its time, and there may be a reading every few
-// milliseconds: then the queue rests for a while, and others get their turn.
 func (b *Broker) pump(f *farm, now time.Time) {
 	if len(f.queue) == 0 || b.closed {
 		return
