@@ -5,7 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 # A static binary: it runs on any Linux of the last ten years.
 BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 
-.PHONY: help build run test check peers race cross package release bench storm soak soak-scale fuzz clean
+.PHONY: help build run test check peers race cross soak-brief package release bench storm soak soak-scale fuzz clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -17,7 +17,7 @@ build: ## bin/rdpbroker, and the logon probe bin/rdpprobe
 run: build ## the demo farm: two simulated hosts and the broker in front
 	bin/rdpbroker demo $(ARGS)
 
-test: peers check cross race package ## everything, against real peers; installs them where it can
+test: peers check cross race soak-brief package ## everything, against real peers; installs them where it can
 
 check: ## the quick part: format, vet, unit tests
 	@out=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \
@@ -28,10 +28,14 @@ check: ## the quick part: format, vet, unit tests
 race: ## all tests under the race detector
 	$(GO) test -race -timeout 14m ./...
 
-STEPS ?= 100000
+STEPS ?= 1000000
 SEED  ?= 1
-soak: ## offices that work for hours, STEPS of them from SEED (0: any), and nobody is wronged
-	$(GO) test -count=1 -timeout 120m -v -run TestNobodyIsWronged ./broker/soak -steps $(STEPS) -seed $(SEED)
+SOAK  := $(GO) test -count=1 -timeout 180m -v -run TestNobodyIsWronged ./broker/soak -seed $(SEED)
+soak: ## offices that work for days, STEPS of them from SEED (0: any), and nobody is wronged
+	$(SOAK) -steps $(STEPS)
+
+soak-brief: ## the same in 100,000 steps, as `make test` does it
+	$(SOAK) -steps 100000
 
 SCALE ?= -scale-hosts 1000 -scale-sessions 50 -scale-changes 50 -scale-for 60s -scale-off 50
 soak-scale: ## what one broker needs to watch a large farm; about two minutes

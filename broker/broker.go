@@ -134,7 +134,8 @@ type Broker struct {
 	leaving     map[sessions.Ref]bool
 	untouchable map[sessions.Ref]sessionMark
 	evictions   ceilings
-	mode        *placement.Mode // an operator's word on eviction, nil for the configuration's
+	resumed     map[uint64]*logon // by the number that another process gave it; see TakeOver
+	mode        *placement.Mode   // an operator's word on eviction, nil for the configuration's
 	kept        map[sessions.Ref]Kept
 	drains      map[string]bool    // an operator's word on draining, by host
 	observed    *sessions.Snapshot // as observed, without drains

@@ -51,6 +51,29 @@ func (b *Broker) ExplainIf(farmName string, id sessions.Identity, s Supposition)
 	return d
 }
 
+// HeadroomIf is what farm does under the supposition s so that slots are free ahead
+// of need, made as it is made in earnest; nothing is done.
+func (b *Broker) HeadroomIf(farm string, s Supposition) placement.Decision {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now, id := time.Now(), sessions.Identity{}
+	view, _, err := b.view(b.farm(farm), id, "", now)
+	if err == nil && !s.At.IsZero() {
+		view, err = b.viewAt(view, id, now, s.At)
+	}
+	if err != nil {
+		return placement.Decision{Kind: placement.KeepFree, Class: placement.ClassInternal, Reason: err.Error()}
+	}
+	return placement.Headroom(view, b.supposed(farm, s).Policy)
+}
+
+// ModeIf is the eviction mode in force in farm under the supposition s.
+func (b *Broker) ModeIf(farm string, s Supposition) placement.Mode {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.supposed(farm, s).Policy.Eviction.Mode
+}
+
 // supposed are the settings of farm under the supposition s.
 func (b *Broker) supposed(farm string, s Supposition) Farm {
 	inForce := b.settings(farm)

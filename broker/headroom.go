@@ -73,14 +73,3 @@ func (b *Broker) keepFree(farmName string, now time.Time) {
 		settled: func(error) {}, // the marks say it all
 	}, settings, now)
 }
-
-// Headroom is what farm does now to have slots free ahead of need, and why.
-func (b *Broker) Headroom(farmName string) placement.Decision {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	view, _, err := b.view(b.farm(farmName), sessions.Identity{}, "", time.Now())
-	if err != nil {
-		return placement.Decision{Kind: placement.KeepFree, Class: placement.ClassInternal, Reason: err.Error()}
-	}
-	return placement.Headroom(view, b.settings(farmName).Policy)
-}

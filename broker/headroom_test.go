@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rdpbroker/rdpbroker/broker"
 	"github.com/rdpbroker/rdpbroker/broker/audit"
 	"github.com/rdpbroker/rdpbroker/broker/placement"
 	"github.com/rdpbroker/rdpbroker/sessions"
@@ -159,8 +160,12 @@ func TestHeadroomInShadowMode(t *testing.T) {
 		if w.count(audit.Evicting) != 0 || !w.has("ts1", "older") {
 			t.Error("shadow mode has touched something")
 		}
-		if d := w.b.Headroom(farmName); d.Would == nil || d.Kind != placement.KeepFree {
+		if d := w.b.HeadroomIf(farmName, broker.Supposition{}); d.Would == nil || d.Kind != placement.KeepFree {
 			t.Errorf("%+v", d)
+		}
+		farm.Policy.Eviction.Headroom = 0
+		if d := w.b.HeadroomIf(farmName, broker.Supposition{Farm: &farm, At: time.Now().Add(time.Hour)}); d.Class != placement.ClassEnough {
+			t.Errorf("without headroom: %+v", d)
 		}
 	})
 }

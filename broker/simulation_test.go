@@ -20,12 +20,13 @@ import (
 // TestSimulation lets an office work for a while: users who come and go, sit
 // at password prompts, lose their lines, type nothing at all or the same name
 // twice; hosts that are read now and then, cannot be dialled for a moment, and
-// log sessions off slowly, or not at all. All the while
+// log sessions off slowly, or not at all; an operator who gives orders; and on
+// every other day a slot that is to be free ahead of need. All the while
 //
 //   - nobody is sent to a host that turns them away at its limit,
 //   - there are never more sessions and promises than slots,
 //   - nobody with a disconnected session is placed beside it, and
-//   - nobody is logged off who is protected, connected, or has not been away long.
+//   - nobody is logged off who is protected, kept, connected, or has not been away long.
 func TestSimulation(t *testing.T) {
 	happened := map[audit.Event]int{}
 	for seed := range *seeds {
@@ -77,6 +78,7 @@ func simulate(t *testing.T, seed uint64, length time.Duration) map[audit.Event]i
 	farm.Policy.Balance = placement.Balance(seed % 3)
 	farm.Policy.Eviction.MinDisconnected = minDisconnected
 	farm.Policy.Eviction.Protect = []string{"svc-*"}
+	farm.Policy.Eviction.Headroom = int(seed % 2)
 	hosts := []*modelHost{
 		newHost("ts1", 2).with("old1", time.Hour).with("svc-backup", time.Hour),
 		newHost("ts2", 3).with("old2", 2*time.Hour),
@@ -123,6 +125,8 @@ func simulate(t *testing.T, seed uint64, length time.Duration) map[audit.Event]i
 		r := rand.New(rand.NewPCG(seed, rnd.Uint64()))
 		users.Go(func() { s.live(day, fmt.Sprintf("user%02d", i), id, r) })
 	}
+	r := rand.New(rand.NewPCG(seed, rnd.Uint64()))
+	users.Go(func() { s.operate(day, r) })
 	users.Wait()
 	stopReading()
 	reading.Wait()
@@ -367,6 +371,7 @@ func (s *simulation) evictorOf(rnd *rand.Rand) func(context.Context, sessions.Ho
 		if v.State != sessions.StateDisconnected || time.Since(v.DisconnectedAt) < minDisconnected {
 			s.t.Errorf("asked to log off %+v", v)
 		}
+		s.checkKept(sessions.RefOf(h.Name, v))
 		took := time.Duration(draw(int64(20 * time.Second)))
 		kind := draw(12)
 		if kind == 0 {

@@ -8,7 +8,7 @@
 set -eu
 
 packages="
-chromium freerdp2-shadow-x11 freerdp2-x11 gcc imagemagick iproute2 krb5-admin-server
+chromium freerdp2-shadow-x11 freerdp2-x11 gcc haproxy imagemagick iproute2 krb5-admin-server
 krb5-kdc libc6-dev lintian mono-mcs mono-runtime nmap openbox openssh-client
 openssh-server procps prometheus rdesktop samba-common-bin samba tesseract-ocr
 tigervnc-standalone-server util-linux winpr-utils x11-apps x11-utils

@@ -1,6 +1,7 @@
 package rdpproxy
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/netip"
@@ -41,7 +42,7 @@ type Config struct {
 	DialTimeout time.Duration
 	// DialsPerHost is the number of dials in flight per host address; others
 	// queue in order. xrdp listens with a backlog of 2, and whoever overflows it
-	// waits a second or more for TCP to try again. 0: 2.
+	// waits a second or more for TCP to try again. 0: Route.Dials, or 2 if that is 0.
 	DialsPerHost int
 	// AnswerWait is how long after connecting a dial still counts as in flight
 	// while the host has not answered the request. A system completes connections
@@ -67,6 +68,12 @@ type Config struct {
 	Linger time.Duration
 
 	dials bool // Dial was set
+}
+
+// dialsTo is how many dials to the host of rt may be in flight.
+func (c *Config) dialsTo(rt Route) int {
+	const careful = 2
+	return cmp.Or(c.DialsPerHost, rt.Dials, careful)
 }
 
 // ProxyProtocol says what stands before the first packet of a connection.
@@ -107,8 +114,7 @@ func (c Config) withDefaults() *Config {
 		zero  int
 	}{
 		{&c.MaxConnections, 10000}, {&c.MaxPerClient, 256},
-		{&c.MaxPending, 2048}, {&c.MaxPendingPerClient, 32},
-		{&c.DialsPerHost, 2},
+		{&c.MaxPending, 2048}, {&c.MaxPendingPerClient, 32}, {&c.DialsPerHost, 0},
 	} {
 		switch {
 		case *n.field == 0:

@@ -13,9 +13,12 @@ type Connection struct {
 	ID       uint64
 	Listener string
 	Client   netip.AddrPort
-	// Host and Why are Route's; "" if there is none yet.
+	// Host, Why and Resume are those of its Route; zero if there is none yet.
 	Host, Why string
-	Since     time.Time
+	Resume    uint64
+	// Said is what the first packet says of its sender, fit for logs.
+	Said  string
+	Since time.Time
 	// ToHost and ToClient are the bytes relayed so far. They are counted as bytes
 	// pass through this process; where goroutines relay in the kernel (Config.Portable
 	// on Linux) they are 0 until the end.
@@ -29,7 +32,7 @@ func (p *Proxy) Connections() []Connection {
 	for c := range p.conns {
 		o := Connection{ID: c.id, Listener: c.listener.Name, Client: c.client, Since: c.accepted}
 		if c.relaying {
-			o.Host, o.Why = c.route.Host, c.route.Why
+			o.Host, o.Why, o.Resume, o.Said = c.route.Host, c.route.Why, c.route.Resume, c.identity
 			o.ToHost, o.ToClient = c.by.moved()
 		}
 		out = append(out, o)

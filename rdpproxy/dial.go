@@ -103,14 +103,15 @@ func (d *dials) acquire(ctx context.Context, addr string, limit int) (release fu
 	return nil, context.Cause(ctx)
 }
 
-// dial connects to addr within the limits of cfg. The caller closes the
+// dial connects to the host of rt within the limits of cfg. The caller closes the
 // connection, and calls release when the dial no longer counts as in flight.
-func (d *dials) dial(ctx context.Context, addr string, cfg *Config) (host net.Conn, release func(), err error) {
+func (d *dials) dial(ctx context.Context, rt Route, cfg *Config) (host net.Conn, release func(), err error) {
 	wait, cancel := ctx, context.CancelFunc(func() {})
 	if cfg.DialTimeout > 0 {
 		wait, cancel = context.WithTimeoutCause(ctx, cfg.DialTimeout, ErrDialQueue)
 	}
-	release, err = d.acquire(wait, addr, cfg.DialsPerHost)
+	addr := rt.Addr
+	release, err = d.acquire(wait, addr, cfg.dialsTo(rt))
 	cancel()
 	if err != nil {
 		return nil, nil, fmt.Errorf("dialling %s: %w", addr, err)

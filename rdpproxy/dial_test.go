@@ -125,11 +125,11 @@ func TestDialQueueTimeout(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := d.dial(context.Background(), host.addr, cfg); !errors.Is(err, ErrDialQueue) {
+	if _, _, err := d.dial(context.Background(), host.route(), cfg); !errors.Is(err, ErrDialQueue) {
 		t.Errorf("%v", err)
 	}
 	release()
-	c, release, err := d.dial(context.Background(), host.addr, cfg)
+	c, release, err := d.dial(context.Background(), host.route(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,12 @@
 //	err := p.Serve(ctx, ln)       // accepts until ctx ends
 //	err = p.Shutdown(drainCtx)    // then lets connections end until drainCtx ends
 //
+// On Linux a few threads serve all connections (package loop): one that is idle
+// costs no goroutine, no buffer and no pipe. What has to wait for something else
+// than a socket is done by a goroutine, above all a Route that is not found at once
+// (PromptRouter), and the relay goes back to a loop. Elsewhere, and with
+// Config.Portable, goroutines do it all (package relay).
+//
 // A connection passes through these steps, each with a limit in Config: it is
 // accepted and counted, its first packet is awaited (opening), the Router is
 // asked (routing), the host is dialled (dialling), bytes are relayed (relaying).

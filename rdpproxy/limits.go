@@ -86,6 +86,23 @@ func (pl *place) from(addr netip.Addr, cfg *Config) (refused string) {
 	return ""
 }
 
+// adopt counts a connection that another process has admitted, whatever the limits are.
+func (l *limits) adopt(pl *place, client netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.open++
+	pl.limits, pl.client = l, clientKey(client)
+	c := l.clients[pl.client]
+	if c == nil {
+		c = new(clientCount)
+		if l.clients == nil {
+			l.clients = make(map[netip.Addr]*clientCount)
+		}
+		l.clients[pl.client] = c
+	}
+	c.open++
+}
+
 // ready says that the first packet has come. It reports false if the place was
 // taken away before.
 func (pl *place) ready() bool {

@@ -36,7 +36,7 @@ type loops struct {
 // the rest of the program shares with whatever a loop leaves to others. It returns
 // nil, and connections are served by goroutines, if the system will not have it.
 func newLoops(p *Proxy) *loops {
-	e, err := loop.New(max(1, min(runtime.GOMAXPROCS(0)-1, mostLoops)))
+	e, err := loop.New(max(1, min(runtime.GOMAXPROCS(0)-1, runtime.NumCPU(), mostLoops)))
 	if err != nil {
 		p.log.Warn("no loops; connections are served by goroutines", zap.Error(err))
 		return nil
@@ -176,6 +176,9 @@ func (lo *loops) carry(t *task, host net.Conn, release func(), toHost []byte, al
 	}
 	opts := lo.options(t.cfg)
 	begin := func(l *loop.Loop) {
+		if t.cfg.AnswerWait <= 0 {
+			q.Answered(l)
+		}
 		l.Relay(&q.pair, loop.Socket{FD: clientFD}, loop.Socket{FD: hostFD}, opts, q)
 		if cause := context.Cause(t.ctx); cause != nil { // cut while it was the task's
 			q.pair.Cut(cause)

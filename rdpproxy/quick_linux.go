@@ -179,7 +179,7 @@ func (q *quick) local() netip.AddrPort {
 
 // dial takes a place among the dials to the host, or waits for one.
 func (q *quick) dial() {
-	t, now := q.p.dials.enter(q.opening.route.Addr, q.cfg.DialsPerHost, q.come)
+	t, now := q.p.dials.enter(q.opening.route.Addr, q.cfg.dialsTo(q.opening.route), q.come)
 	q.turn = t
 	if now {
 		q.connect()

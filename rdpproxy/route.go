@@ -52,7 +52,13 @@ type Request struct {
 type Route struct {
 	Host string // name of the host, for logs and counters
 	Addr string // where to dial, host:port
-	Why  string // a word or a sentence for the log line
+	// Dials is how many dials to the host may be in flight, where the configuration
+	// leaves that open. 0: few.
+	Dials int
+	Why   string // a word or a sentence for the log line
+	// Resume is what the Router wants to know of this Route when the connection goes on
+	// in another process; see Proxy.HandOver. The proxy does not look at it.
+	Resume uint64
 	// Accepted, if not nil, is called once the host has accepted the client's
 	// credentials and the client goes on, and before the host has seen that: what
 	// the client sends waits until it returns. It is called at most once, never

@@ -26,7 +26,7 @@ func (t *task) route(o *x224.Opening, early []byte, first *Route) {
 			t.end()
 			return
 		}
-		host, release, err := t.p.dials.dial(routing, rt.Addr, t.cfg)
+		host, release, err := t.p.dials.dial(routing, rt, t.cfg)
 		if err != nil {
 			if routing.Err() == nil {
 				unreachable = err

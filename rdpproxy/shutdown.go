@@ -18,7 +18,27 @@ var errStopping = errors.New("the proxy stops")
 // It does not stop listeners; end the context of Serve first. The proxy cannot
 // be used again.
 func (p *Proxy) Shutdown(ctx context.Context) error {
+	p.endPending()
+
+	select {
+	case <-p.empty:
+		p.loops.Load().stop()
+		return nil
+	case <-ctx.Done():
+	}
+	left := p.cutAll()
+	<-p.empty
+	p.loops.Load().stop()
+	if left == 0 {
+		return nil
+	}
+	return fmt.Errorf("stopping the proxy: %d connections were cut: %w", left, context.Cause(ctx))
+}
+
+// endPending refuses new connections from now on, and ends those that have no host.
+func (p *Proxy) endPending() {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	if !p.stopping {
 		p.stopping = true
 		if len(p.conns) == 0 {
@@ -30,26 +50,16 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 			c.by.abort(errStopping)
 		}
 	}
-	p.mu.Unlock()
+}
 
-	select {
-	case <-p.empty:
-		p.loops.Load().stop()
-		return nil
-	case <-ctx.Done():
-	}
+// cutAll cuts every connection, and returns how many they are.
+func (p *Proxy) cutAll() int {
 	p.mu.Lock()
-	left := len(p.conns)
+	defer p.mu.Unlock()
 	for c := range p.conns {
 		c.by.cut(errStopping)
 	}
-	p.mu.Unlock()
-	<-p.empty
-	p.loops.Load().stop()
-	if left == 0 {
-		return nil
-	}
-	return fmt.Errorf("stopping the proxy: %d connections were cut: %w", left, context.Cause(ctx))
+	return len(p.conns)
 }
 
 // add registers c, which by serves. It reports false if the proxy stops.

@@ -194,8 +194,11 @@ func (s *Snapshot) Find(r Ref) (found Session, ok bool) {
 	if !ok {
 		return Session{}, false
 	}
-	if j := slices.Index(x.hosts[i].refs, r); j >= 0 {
-		return s.Hosts[i].Report.Sessions[j], true
+	refs := x.hosts[i].refs
+	for j := range refs {
+		if refs[j].ID == r.ID && refs[j] == r { // the number alone tells nearly always
+			return s.Hosts[i].Report.Sessions[j], true
+		}
 	}
 	return Session{}, false
 }

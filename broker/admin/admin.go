@@ -18,7 +18,8 @@ type State interface {
 	// Status is how things stand now.
 	Status() Status
 	// Explain is the decision that a caller would get, with nothing done about it.
-	// The error is *NotFoundError if there is no such farm.
+	// The error is *NotFoundError if there is no such farm, *InvalidError
+	// if a change makes no sense.
 	Explain(q Question) (Explanation, error)
 	// Ready is nil if the broker can place users, else it says why not.
 	Ready() error
@@ -28,6 +29,11 @@ type State interface {
 type NotFoundError struct{ What string }
 
 func (e *NotFoundError) Error() string { return e.What + " does not exist" }
+
+// InvalidError says that something in a request makes no sense.
+type InvalidError struct{ Why string }
+
+func (e *InvalidError) Error() string { return e.Why }
 
 // Status is the broker at one moment. Its parts are not changed afterwards.
 type Status struct {
@@ -131,14 +137,25 @@ type Question struct {
 	From netip.Addr
 	// Farm may be empty where there is only one.
 	Farm string
+	// At is when they would come, with the sessions as they are now; zero for now.
+	At time.Time
+	// WhatIf are changes to the policy, KEY=VALUE as in broker.yaml.
+	WhatIf []string
 }
 
 // Explanation is the answer to a Question.
 type Explanation struct {
-	Now      time.Time          `json:"now"`
+	Now time.Time `json:"now"`
+	// At is the time that was asked about; zero for now.
+	At time.Time `json:"at,omitzero"`
+	// WhatIf are the changes to the policy that were supposed.
+	WhatIf   []string           `json:"what_if,omitempty"`
 	Farm     string             `json:"farm"`
 	Identity sessions.Identity  `json:"identity"`
 	Decision placement.Decision `json:"decision"`
+	// Headroom is what the farm does to have slots free ahead of need; nil where it
+	// does nothing of the kind.
+	Headroom *placement.Decision `json:"headroom,omitempty"`
 	// Mode is the farm's eviction mode: off, shadow or evict.
 	Mode string `json:"mode,omitempty"`
 }

@@ -31,12 +31,15 @@ func WriteProblem(w http.ResponseWriter, status int, detail string) {
 func WriteError(w http.ResponseWriter, err error) {
 	var missing *NotFoundError
 	var conflict *ConflictError
+	var invalid *InvalidError
 	status := http.StatusInternalServerError
 	switch {
 	case errors.As(err, &missing):
 		status = http.StatusNotFound
 	case errors.As(err, &conflict):
 		status = http.StatusConflict
+	case errors.As(err, &invalid):
+		status = http.StatusBadRequest
 	}
 	WriteProblem(w, status, err.Error())
 }

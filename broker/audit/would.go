@@ -28,6 +28,9 @@ type Would struct {
 	Decisions int `json:"decisions"`
 	Full      int `json:"full"`
 	Wanted    int `json:"wanted"`
+	// Idle counts the active sessions that would have been disconnected because nobody
+	// used them.
+	Idle int `json:"idle"`
 	// Logoffs are the sessions that would have been logged off, each once, in the
 	// order of time, those that a ceiling would have stopped among them.
 	Logoffs []WouldLogoff `json:"logoffs"`
@@ -106,6 +109,10 @@ func (s *Summary) Add(r *Record) {
 		w.From = r.Time
 	}
 	w.To = r.Time
+	if r.Decision.Kind == placement.Disconnect {
+		w.Idle++
+		return
+	}
 	ahead := r.Decision.Kind == placement.KeepFree
 	if !ahead {
 		w.Decisions++

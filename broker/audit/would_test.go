@@ -144,3 +144,22 @@ func TestEveryEventIsInTheList(t *testing.T) {
 		}
 	}
 }
+
+// What is done ahead of need is summed up too, but is no decision for a caller.
+func TestWouldOfHeadroomAndIdleUsers(t *testing.T) {
+	at := time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
+	v := placement.Victim{Host: "ts1", Session: sessions.Session{ID: 3, Account: sessions.Account{User: "bob"}}, DisconnectedFor: time.Hour}
+	s := NewSummary(func(string) Ceilings { return Ceilings{PerClient: 1} })
+	other := v
+	other.Session.ID = 4
+	for _, d := range []placement.Decision{
+		{Kind: placement.KeepFree, Would: &v}, {Kind: placement.KeepFree, Would: &other},
+		{Kind: placement.Disconnect, Idle: &placement.Idle{Host: "ts1"}},
+	} {
+		s.Add(&Record{Time: at, Event: Decided, Farm: "office", Mode: "shadow", Decision: d})
+	}
+	w := s.Would()
+	if w.Decisions != 0 || w.Full != 0 || w.Wanted != 0 || w.Idle != 1 || w.Done != 2 || len(w.Logoffs) != 2 || w.Logoffs[0].For != "headroom" {
+		t.Errorf("%+v", w)
+	}
+}

@@ -20,7 +20,8 @@ type measure struct {
 
 var measures = []measure{
 	{"connect_rate", "connections/s to the end of X.224, 64 workers", "/s", 1, true, "connections_per_second"},
-	{"connect_p50", "the same at 200/s, p50", "µs", 1e6, false, "connect_latency_p50"},
+	{"connect_cpu", "CPU per connection at that", "µs", 1e6, false, ""},
+	{"connect_p50", "to the end of X.224 at 200/s, p50", "µs", 1e6, false, "connect_latency_p50"},
 	{"connect_p99", "p99", "µs", 1e6, false, "connect_latency_p99"},
 	{"bulk_1", "bulk, 1 stream", "GB/s", 1e-9, true, "bulk_throughput"},
 	{"bulk_8", "8 streams", "GB/s", 1e-9, true, "bulk_throughput"},
@@ -84,8 +85,9 @@ func measureAll(c *contestant, e effort) (values, error) {
 	if err == nil {
 		err = idle(c, load, e, v)
 	}
+	before := cpuOf(c.pid())
 	do("connections", func() (loadgen.Result, error) { return load.Connect(64, e.connect) }, func(r loadgen.Result) {
-		v["connect_rate"] = r.Rate()
+		v["connect_rate"], v["connect_cpu"] = r.Rate(), (cpuOf(c.pid())-before).Seconds()/float64(r.Done)
 	})
 	do("connections at a pace", func() (loadgen.Result, error) { return load.ConnectAt(200, e.paced) }, func(r loadgen.Result) {
 		v["connect_p50"], v["connect_p99"] = r.P50.Seconds(), r.P99.Seconds()

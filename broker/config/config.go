@@ -132,7 +132,7 @@ type Limits struct {
 	FirstPacket time.Duration
 	// Dial bounds one attempt to connect to a host.
 	Dial time.Duration
-	// DialsPerHost bounds the attempts at the same time to one host.
+	// DialsPerHost bounds the attempts at the same time to one host; 0: by its kind.
 	DialsPerHost int
 }
 

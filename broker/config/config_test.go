@@ -32,7 +32,7 @@ func TestSmallestFileHasTheDefaults(t *testing.T) {
 		},
 		Limits: Limits{
 			Connections: 10000, PerClient: 100, Pending: 2000, PendingPerClient: 50,
-			FirstPacket: 10 * time.Second, Dial: 5 * time.Second, DialsPerHost: 2,
+			FirstPacket: 10 * time.Second, Dial: 5 * time.Second,
 		},
 		DrainTimeout: 8 * time.Hour,
 		KeepAlive:    KeepAlive{Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3},

@@ -29,7 +29,7 @@ func presets(goos string) fileKeys {
 			Connections: 10000, PerClient: 100,
 			Pending: 2000, PendingPerClient: 50,
 			FirstPacket: 10 * time.Second,
-			Dial:        5 * time.Second, DialsPerHost: 2,
+			Dial:        5 * time.Second,
 		},
 		DrainTimeout: 8 * time.Hour,
 		// A client that vanished shows after 25 s, and its session as disconnected.

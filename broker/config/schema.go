@@ -78,7 +78,7 @@ type limitKeys struct {
 	PendingPerClient int           `yaml:"pending_per_client" min:"1" max:"1000000"`
 	FirstPacket      time.Duration `yaml:"first_packet" min:"1s" max:"5m"`
 	Dial             time.Duration `yaml:"dial" min:"100ms" max:"2m"`
-	DialsPerHost     int           `yaml:"dials_per_host" min:"1" max:"1000"`
+	DialsPerHost     int           `yaml:"dials_per_host" min:"0" max:"1000"`
 }
 
 type keepAliveKeys struct {

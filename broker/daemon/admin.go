@@ -48,7 +48,7 @@ func (d *Daemon) listenAdmin() error {
 		d.endpoints = append(d.endpoints, endpoint{ln, site.Local(remote, scrape, auth.New(auth.Config{Log: d.log})), plain})
 	}
 	if addr := d.cfg.Admin.Metrics; addr != "" {
-		ln, err := net.Listen("tcp", addr)
+		ln, err := d.listen("metrics "+addr, addr)
 		if err != nil {
 			return fmt.Errorf("admin.metrics: %w", err)
 		}

@@ -1,69 +1,42 @@
 package daemon
 
 import (
-	"cmp"
-	"net/netip"
-	"slices"
-	"sync"
-	"time"
+	"strings"
 
 	"github.com/rdpbroker/rdpbroker/broker"
 	"github.com/rdpbroker/rdpbroker/broker/admin"
-	"github.com/rdpbroker/rdpbroker/rdpproxy"
-	"github.com/rdpbroker/rdpbroker/sessions"
 )
 
-// connections are those that have a route now. The proxy knows no accounts, so
-// they are noted here.
-type connections struct {
-	mu   sync.Mutex
-	last uint64
-	open map[uint64]openConnection
-}
-
-type openConnection struct {
-	admin.Connection
-	client netip.AddrPort
-}
-
-// add notes one, until end is called.
-func (c *connections) add(farm string, req rdpproxy.Request, id sessions.Identity, a *broker.Assignment) (end func()) {
-	conn := openConnection{client: req.Client, Connection: admin.Connection{
-		Farm: farm, Host: a.Host.Name, Client: req.Client.String(), Said: id.Said,
-		Kind: a.Decision.Kind, Since: time.Now(),
-	}}
-	conn.Account, _ = id.Account()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.open == nil {
-		c.open = map[uint64]openConnection{}
+// connections are those that are relayed now, the oldest first. The proxy knows bytes
+// and no accounts; whose they are, the reservations of st tell.
+func (d *Daemon) connections(st broker.Status) []admin.Connection {
+	whose := make(map[uint64]int, len(st.Reservations))
+	for i := range st.Reservations {
+		whose[st.Reservations[i].ID] = i
 	}
-	c.last++
-	conn.ID = c.last
-	c.open[conn.ID] = conn
-	return func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		delete(c.open, conn.ID)
-	}
-}
-
-// list is all of them, the oldest first, with the bytes that the proxy has counted
-// for those that it relays.
-func (c *connections) list(relayed []rdpproxy.Connection) []admin.Connection {
-	bytes := make(map[netip.AddrPort]*rdpproxy.Connection, len(relayed))
-	for i := range relayed {
-		bytes[relayed[i].Client] = &relayed[i]
-	}
-	c.mu.Lock()
-	out := make([]admin.Connection, 0, len(c.open))
-	for _, x := range c.open {
-		if r, ok := bytes[x.client]; ok && r.Host == x.Host {
-			x.ToHost, x.ToClient = &r.ToHost, &r.ToClient
+	out := []admin.Connection{}
+	for _, c := range d.proxy.Connections() {
+		if c.Host == "" {
+			continue
 		}
-		out = append(out, x.Connection)
+		x := admin.Connection{ID: c.ID, Farm: d.farmOf[c.Listener], Host: c.Host, Client: c.Client.String(), Said: said(c.Said), Since: c.Since}
+		if !d.opts.Portable { // where goroutines relay nothing is counted before the end
+			x.ToHost, x.ToClient = &c.ToHost, &c.ToClient
+		}
+		_ = x.Kind.UnmarshalText([]byte(c.Why)) // a kind that is not known is none
+		if i, ok := whose[c.Resume]; ok {
+			x.Account = st.Reservations[i].Account
+		}
+		out = append(out, x)
 	}
-	c.mu.Unlock()
-	slices.SortFunc(out, func(a, b admin.Connection) int { return cmp.Compare(a.ID, b.ID) })
 	return out
+}
+
+// said is what a client wrote as a name, without what the proxy's log has around it.
+func said(words string) string {
+	name, isName := strings.CutPrefix(words, `mstshash="`)
+	if !isName {
+		return words
+	}
+	return strings.TrimSuffix(name, `"`)
 }

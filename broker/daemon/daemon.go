@@ -22,6 +22,7 @@ import (
 	"github.com/rdpbroker/rdpbroker/broker/admin/page"
 	"github.com/rdpbroker/rdpbroker/broker/audit"
 	"github.com/rdpbroker/rdpbroker/broker/config"
+	"github.com/rdpbroker/rdpbroker/broker/handover"
 	"github.com/rdpbroker/rdpbroker/broker/identity"
 	"github.com/rdpbroker/rdpbroker/broker/ledger"
 	"github.com/rdpbroker/rdpbroker/broker/metrics"
@@ -41,6 +42,11 @@ type Options struct {
 	ReadConfig func() (*config.Config, error)
 	// OnRecord, if set, is told of every event too. It must not block.
 	OnRecord func(audit.Record)
+	// Portable is rdpproxy.Config.Portable.
+	Portable bool
+	// Inherited is what the process before has left by HandOver; nil: nothing. New
+	// takes its files.
+	Inherited *handover.Bundle
 }
 
 // recentRecords is how many events are kept in memory, and maxReaders how many may
@@ -78,11 +84,13 @@ type Daemon struct {
 	looked  chan struct{} // closed when every host has been looked at once
 	looking func()        // closes looked
 
-	startedAt   time.Time
-	connections connections
+	startedAt time.Time
 
 	clients   []rdpproxy.Listener
 	farmOf    map[string]string // by listener name
+	inherited *inheritance
+	passing   []passed
+	successor chan func(handover.Bundle) error
 	endpoints []endpoint
 
 	metricsAddr net.Addr   // nil: nowhere
@@ -101,6 +109,7 @@ func New(cfg *config.Config, o Options) (*Daemon, error) {
 		registry: prometheus.NewRegistry(), recent: audit.NewRing(recentRecords),
 		events: live.NewHub(recentRecords, maxReaders), startedAt: time.Now(),
 		farmOf: map[string]string{}, looked: make(chan struct{}),
+		inherited: inherit(o.Inherited, o.Log), successor: make(chan func(handover.Bundle) error, 1),
 	}
 	d.looking = sync.OnceFunc(func() { close(d.looked) })
 	d.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -150,7 +159,9 @@ func New(cfg *config.Config, o Options) (*Daemon, error) {
 		return nil, errors.Join(err, d.close())
 	}
 	d.inventory = inventory.New(entries(cfg, d.drivers), d.observe, d.log)
-	d.proxy = rdpproxy.New(proxyConfig(cfg), router{d}, d.observer(), d.log)
+	proxied := proxyConfig(cfg)
+	proxied.Portable = o.Portable
+	d.proxy = rdpproxy.New(proxied, router{d}, d.observer(), d.log)
 	d.prepareMetrics(cfg)
 	d.metrics.Reloaded(true, time.Now())
 	return d, nil
@@ -175,7 +186,7 @@ func (d *Daemon) Listen() (clients []net.Addr, err error) {
 		}
 	}()
 	for i, l := range d.cfg.Listeners {
-		ln, err := listen(l.Address)
+		ln, err := d.listen("clients "+l.Address, l.Address)
 		if err != nil {
 			return nil, fmt.Errorf("listen[%d].address: %w", i, err)
 		}
@@ -194,15 +205,8 @@ func (d *Daemon) Listen() (clients []net.Addr, err error) {
 	return clients, nil
 }
 
-// listen binds an address for RDP clients. Not for Multipath TCP, which no RDP client
-// speaks: the sockets of such a listener cannot be set up once for all connections.
-func listen(address string) (net.Listener, error) {
-	var c net.ListenConfig
-	c.SetMultipathTCP(false)
-	return c.Listen(context.Background(), "tcp", address)
-}
-
 func (d *Daemon) closeListeners() {
+	d.closePassing()
 	for _, l := range d.clients {
 		l.Close()
 	}
@@ -231,6 +235,19 @@ func (d *Daemon) Run(stop, kill context.Context) error {
 	d.checkDescriptors()
 	d.log.Info("rdpbroker runs", zap.String("version", d.opts.Version), zap.Int("hosts", len(d.Snapshot().Hosts)))
 
+	d.takeOver()
+	stop, stopNow := context.WithCancel(stop)
+	defer stopNow()
+	var deliver func(handover.Bundle) error
+	asked := make(chan struct{})
+	go func() {
+		defer close(asked)
+		select {
+		case deliver = <-d.successor:
+			stopNow()
+		case <-stop.Done():
+		}
+	}()
 	accepting, ctx := errgroup.WithContext(stop)
 	for _, l := range d.clients {
 		d.log.Info("listening", zap.String("address", l.Name), zap.String("farm", d.farmOf[l.Name]))
@@ -244,7 +261,12 @@ func (d *Daemon) Run(stop, kill context.Context) error {
 		rooms.Go(func() error { return e.serve(inner) })
 	}
 	err := accepting.Wait()
-
+	stopNow()
+	<-asked
+	if deliver != nil {
+		err = errors.Join(err, d.bequeath(deliver))
+	}
+	d.closePassing()
 	err = errors.Join(err, d.drain(kill))
 	endInner()
 	return errors.Join(err, rooms.Wait(), d.close())

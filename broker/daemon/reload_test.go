@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/rdpbroker/rdpbroker/broker/audit"
+	"github.com/rdpbroker/rdpbroker/broker/config"
 	"github.com/rdpbroker/rdpbroker/sessions/simhost"
 )
 
@@ -359,4 +360,32 @@ func TestReloadsBesidesUsers(t *testing.T) {
 			s.Reload(both, nil)
 		}
 	}
+}
+
+// TestReloadReadsTheProtectedAnew: who stands in the list is read with the file, and
+// a list that is gone leaves all as it was.
+func TestReloadReadsTheProtectedAnew(t *testing.T) {
+	t.Parallel()
+	ts1 := startWindows(t, "ts1", full(1), away("bob", time.Hour))
+	o := newOffice(t, ts1)
+	o.wait = "0s"
+	o.top = "identity: {users: ['CONTOSO\\alice']}\neviction: {mode: evict, proof: known-user, min_disconnected: 5m, protect_list: protected.txt}\n"
+	o.write(t, "protected.txt", "# nobody yet\n")
+	s := o.open(t)
+	o.write(t, "protected.txt", "CONTOSO\\b*\n")
+	s.reload(t)
+	s.call(t, "", "alice").closed()
+	if err := os.Remove(o.path("protected.txt")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := config.Parse(o.path("broker.yaml"), []byte(o.yaml(t))); err == nil {
+		t.Error("a file whose list of the protected is gone is good")
+	}
+	s.call(t, "", "alice").closed()
+	if !ts1.has("bob") {
+		t.Fatal("bob, who is protected, was logged off")
+	}
+	o.write(t, "protected.txt", "carol\n")
+	s.reload(t)
+	s.call(t, "", "alice").connected()
 }

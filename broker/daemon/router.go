@@ -40,7 +40,7 @@ func (r router) Route(ctx context.Context, req rdpproxy.Request) (rdpproxy.Route
 	if err != nil {
 		return rdpproxy.Route{}, err
 	}
-	return r.route(farm, req, id, a, began), nil
+	return r.route(farm, a, began), nil
 }
 
 // RouteNow implements rdpproxy.PromptRouter.
@@ -59,29 +59,46 @@ func (r router) RouteNow(req rdpproxy.Request) (rdpproxy.Route, bool) {
 	if id.Token != "" {
 		d.metrics.Token(farm, id.Token)
 	}
-	return r.route(farm, req, id, a, began), true
+	return r.route(farm, a, began), true
 }
 
 // route is the route of an assignment that was asked for at began.
-func (r router) route(farm string, req rdpproxy.Request, id sessions.Identity, a *broker.Assignment, began time.Time) rdpproxy.Route {
+func (r router) route(farm string, a *broker.Assignment, began time.Time) rdpproxy.Route {
 	r.d.metrics.Admitted(farm, time.Since(began)-a.Waited)
-	end := r.d.connections.add(farm, req, id, a)
-	rt := rdpproxy.Route{
-		Host: a.Host.Name,
-		Addr: a.Host.Addr,
-		Why:  a.Decision.Kind.String(),
+	rt := r.relayed(a)
+	if a.NeedsProof {
+		rt.Accepted = a.Accepted
+	}
+	return rt
+}
+
+// relayed is a route by a as far as a relay is concerned.
+func (r router) relayed(a *broker.Assignment) rdpproxy.Route {
+	return rdpproxy.Route{
+		Host:   a.Host.Name,
+		Addr:   a.Host.Addr,
+		Why:    a.Decision.Kind.String(),
+		Dials:  r.d.dialsTo(a.Host.Name),
+		Resume: a.Reservation,
 		Done: func(o rdpproxy.Outcome) {
-			end()
 			if errors.Is(o.DialError, rdpproxy.ErrDialQueue) {
 				o.DialError = nil // busy with other dials, not out of reach
 			}
 			a.Close(o.DialError)
 		},
 	}
-	if a.NeedsProof {
-		rt.Accepted = a.Accepted
+}
+
+// dialsToWindows is how many connections may be under way to one Windows host. Its
+// backlog is long; what is bounded is the number of logons that it begins at once.
+const dialsToWindows = 16
+
+// dialsTo is how many connections may be under way to a host of its kind; 0: few.
+func (d *Daemon) dialsTo(host string) int {
+	if (*d.evictors.Load())[host].from.XRDP != nil {
+		return 0
 	}
-	return rt
+	return dialsToWindows
 }
 
 // admit asks the broker, for the second time if unproven names a host that asks

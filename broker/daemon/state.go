@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rdpbroker/rdpbroker/broker"
 	"github.com/rdpbroker/rdpbroker/broker/admin"
 	"github.com/rdpbroker/rdpbroker/broker/config"
 	"github.com/rdpbroker/rdpbroker/broker/identity"
@@ -19,7 +20,7 @@ func (s state) Status() admin.Status {
 	st, cfg := s.d.broker.Status(), s.d.config()
 	out := admin.Status{
 		Now: time.Now(), Version: s.d.opts.Version, StartedAt: s.d.startedAt,
-		Snapshot: s.d.Snapshot(), Leaving: st.Leaving, Stuck: st.Stuck, Connections: s.d.connections.list(s.d.proxy.Connections()),
+		Snapshot: s.d.Snapshot(), Leaving: st.Leaving, Stuck: st.Stuck, Connections: s.d.connections(st),
 	}
 	for _, f := range cfg.Farms {
 		farm := admin.Farm{Name: f.Name, Mode: s.d.broker.Mode(f.Name).String()}
@@ -56,12 +57,26 @@ func (s state) Explain(q admin.Question) (admin.Explanation, error) {
 	if cfg.Farm(q.Farm) == nil {
 		return admin.Explanation{}, &admin.NotFoundError{What: fmt.Sprintf("farm %q", q.Farm)}
 	}
+	supposed, policy := broker.Supposition{At: q.At}, cfg.Farm(q.Farm).Policy
+	if len(q.WhatIf) > 0 {
+		tried, err := cfg.WhatIf(q.Farm, q.WhatIf)
+		if err != nil {
+			return admin.Explanation{}, &admin.InvalidError{Why: err.Error()}
+		}
+		settings := farms(tried).Farms[q.Farm]
+		supposed.Farm, policy = &settings, settings.Policy
+	}
 	id := s.d.resolver.Load().Resolve(identity.Hint{Client: q.From, Cookie: q.User}, s.d.Snapshot())
-	return admin.Explanation{
-		Now: time.Now(), Farm: q.Farm, Identity: id,
-		Decision: s.d.broker.Explain(q.Farm, id),
-		Mode:     s.d.broker.Mode(q.Farm).String(),
-	}, nil
+	e := admin.Explanation{
+		Now: time.Now(), At: q.At, WhatIf: q.WhatIf, Farm: q.Farm, Identity: id,
+		Decision: s.d.broker.ExplainIf(q.Farm, id, supposed),
+		Mode:     s.d.broker.ModeIf(q.Farm, supposed).String(),
+	}
+	if policy.Eviction.Headroom > 0 {
+		d := s.d.broker.HeadroomIf(q.Farm, supposed)
+		e.Headroom = &d
+	}
+	return e, nil
 }
 
 func farmNames(cfg *config.Config) string {

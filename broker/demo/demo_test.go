@@ -2,6 +2,7 @@ package demo_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -16,7 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/rdpbroker/rdpbroker/broker/demo"
-	"github.com/rdpbroker/rdpbroker/rdpproxy/x224"
+	"github.com/rdpbroker/rdpbroker/sessions/simhost/nlatest"
 )
 
 func TestMain(m *testing.M) {
@@ -80,6 +81,16 @@ func (s *show) printed(pattern string) []string {
 	}
 }
 
+// lacks checks that text has not been printed so far.
+func (s *show) lacks(text string) {
+	s.t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if strings.Contains(s.text.String(), text) {
+		s.t.Errorf("it has printed %q:\n%s", text, s.text.String())
+	}
+}
+
 // finish waits for the end of Run and returns its error.
 func (s *show) finish() error {
 	s.t.Helper()
@@ -92,8 +103,8 @@ func (s *show) finish() error {
 	}
 }
 
-// connect says who is coming, and returns the host's answer.
-func connect(t *testing.T, addr, user string) (net.Conn, *x224.Confirm, error) {
+// dial connects to addr; the connection ends with the test.
+func dial(t *testing.T, addr string) net.Conn {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -101,16 +112,21 @@ func connect(t *testing.T, addr, user string) (net.Conn, *x224.Confirm, error) {
 	}
 	t.Cleanup(func() { c.Close() })
 	_ = c.SetDeadline(time.Now().Add(patience))
-	request := x224.Request{Cookie: user, HasCookie: true, Negotiation: &x224.Negotiation{Protocols: x224.ProtocolSSL}}
-	if _, err := c.Write(request.Append(nil)); err != nil {
-		t.Fatal(err)
+	return c
+}
+
+// connect says who is coming, and expects a host to answer.
+func connect(t *testing.T, addr, user string) {
+	t.Helper()
+	if answer, err := (nlatest.Client{Cookie: user}).Request(dial(t, addr)); err != nil || answer.Failure {
+		t.Errorf("%s: %+v, %v", user, answer, err)
 	}
-	b, err := x224.ReadTPKT(c, x224.MaxPacket)
-	if err != nil {
-		return c, nil, err
-	}
-	answer, err := x224.ParseConfirm(b)
-	return c, answer, err
+}
+
+// logon shows a password, and goes on as far as the host says yes.
+func logon(t *testing.T, addr, user, password string) (*nlatest.Conn, error) {
+	t.Helper()
+	return nlatest.Client{Cookie: user, User: user, Password: password}.Logon(dial(t, addr))
 }
 
 // TestTheDemo plays what the screen tells people to try.
@@ -121,18 +137,26 @@ func TestTheDemo(t *testing.T) {
 	s.printed(`ts1 +\S+ +1 of 2 +2 +CONTOSO\\alice +disconnected for 3h12m`)
 	s.printed(`ts2 +\S+ +2 of 2 +3 +CONTOSO\\dave +active`)
 
-	for _, c := range []struct{ user, says string }{
-		{"erin", `broker  logs off \S*alice \(session ts1/2\) for \S*erin`},
-		{"carol", `broker  \S*carol goes back to ts2`},
-		{"dave", `broker  \S*dave takes over on ts2`},
-	} {
-		conn, answer, err := connect(t, addr, c.user)
-		if err != nil || answer.Failure {
-			t.Errorf("%s: %+v, %v", c.user, answer, err)
-		}
-		s.printed(c.says)
-		defer conn.Close()
+	erin, err := logon(t, addr, "erin", "demo")
+	if err != nil {
+		t.Fatal(err)
 	}
+	s.lacks("logs off") // she may have wanted to see the certificate only
+	if _, err := erin.Write(make([]byte, 400)); err != nil {
+		t.Fatal(err)
+	}
+	s.printed(`broker  logs off \S*alice \(session ts1/2\) for \S*erin`)
+	// A guesser gets nobody logged off.
+	if _, err := logon(t, addr, "frank", "guess"); !errors.Is(err, nlatest.ErrRefused) {
+		t.Errorf("a wrong password: %v", err)
+	}
+	s.printed(`broker  frank gets a slot on ts1 if the host accepts the password`)
+	s.printed(`ts1     logon refused: CONTOSO\\frank: The user name or password is incorrect`)
+	s.lacks("for frank") // nobody is logged off for him
+	connect(t, addr, "carol")
+	s.printed(`broker  \S*carol goes back to ts2`)
+	connect(t, addr, "dave")
+	s.printed(`broker  \S*dave takes over on ts2`)
 	s.printed(`broker  \S*alice is gone after`)
 	s.printed(`ts1     gone: CONTOSO\\alice, session 2`)
 	s.stop()
@@ -157,10 +181,7 @@ func TestWithoutBroker(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	s := start(t, demo.Options{WithoutBroker: true})
 	addr := s.printed(`Point any RDP client at (\S+:\d+) as somebody`)[1]
-	_, answer, err := connect(t, addr, "erin")
-	if err != nil || answer.Failure {
-		t.Errorf("%+v, %v", answer, err)
-	}
+	connect(t, addr, "erin")
 	s.stop()
 	if err := s.finish(); err != nil {
 		t.Error(err)
@@ -211,8 +232,6 @@ func TestTwoDemos(t *testing.T) {
 			t.Errorf("both are at %s", addr)
 		}
 		addrs[addr] = true
-		if _, answer, err := connect(t, addr, fmt.Sprintf("guest%d", i)); err != nil || answer.Failure {
-			t.Errorf("demo %d: %+v, %v", i, answer, err)
-		}
+		connect(t, addr, fmt.Sprintf("guest%d", i))
 	}
 }

@@ -24,6 +24,8 @@ const (
 	domain  = "CONTOSO"
 	service = "svc-rdpbroker"
 	slots   = 2
+	// userPassword is everybody's.
+	userPassword = "demo"
 )
 
 // farm is the demo's hosts with their listeners.
@@ -65,6 +67,9 @@ func newFarm(password string, out *screen, o Options) (_ *farm, err error) {
 		}
 	}()
 	seeds := people()
+	// One host tells clients at once that their password is right, as Windows of
+	// today does, the other lets them go on, as that of yesterday.
+	ways := []simhost.NLA{simhost.NLAHybridEx, simhost.NLAHybrid}
 	for i, name := range []string{"ts1", "ts2"} {
 		h := &host{name: name}
 		f.hosts = append(f.hosts, h)
@@ -88,6 +93,10 @@ func newFarm(password string, out *screen, o Options) (_ *farm, err error) {
 				Logoff: simhost.LogoffPlan{Takes: 1500 * time.Millisecond, Shows: sessions.StateDisconnected},
 			},
 			OnEvent: func(e simhost.Event) { out.hostEvent(name, e) },
+			RDP: simhost.RDP{
+				NLA:      ways[i],
+				Password: func(sessions.Account) (string, bool) { return userPassword, true },
+			},
 			WinRM: simhost.WinRM{
 				Managers: []simhost.Manager{{Account: sessions.Account{Domain: domain, User: service}, Password: password}},
 				TLS:      h.winrmTLS,
@@ -133,9 +142,7 @@ func (f *farm) config(dir, password string, o Options) (string, error) {
 	fmt.Fprintf(&y, "listen: [{address: %q, farm: demo}]\n", o.Listen)
 	fmt.Fprintf(&y, "admin: {socket: %q, metrics: %q, listen: %q}\n", o.Socket, o.Admin, o.Page)
 	fmt.Fprintf(&y, "audit: {file: ''}\nstate_file: ''\ndrain_timeout: 5s\n")
-	fmt.Fprintf(&y, "eviction: {mode: evict, proof: known-user, min_disconnected: 15m, per_host_per_hour: 60, per_client_per_hour: 60}\n")
-	// Whoever comes from this machine may have room made, under any name.
-	fmt.Fprintf(&y, "identity: {trusted_clients: [127.0.0.0/8, '::1/128']}\n")
+	fmt.Fprintf(&y, "eviction: {mode: evict, proof: credentials, min_disconnected: 15m, per_host_per_hour: 60, per_client_per_hour: 60}\n")
 	fmt.Fprintf(&y, "farms:\n  demo:\n    wait: 60s\n    hosts:\n")
 	for _, h := range f.hosts {
 		fmt.Fprintf(&y, "      - name: %s\n        address: %q\n", h.name, h.rdp.Addr())

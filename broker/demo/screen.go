@@ -32,20 +32,22 @@ func (s *screen) welcome(f *farm, rdp net.Addr, d *daemon.Daemon, socket string)
 	s.printf(`rdpbroker demo: two simulated Windows hosts with %d slots each, all taken, and the broker in front.
 
 %s
-Point any RDP client at %s. No password is asked for. Try, each in a window of its own:
+Point any RDP client at %s. The hosts want the password first (NLA); everybody's is %[6]q.
+Try, each in a window of its own:
 
-  xfreerdp /v:%[3]s /cert:ignore /size:1024x768 /u:erin     a new user: room is made
-  xfreerdp /v:%[3]s /cert:ignore /size:1024x768 /u:carol    back to her own session on ts2
+  xfreerdp /v:%[3]s /cert:ignore /size:1024x768 /p:%[6]s /u:erin    a new user: room is made once the host has accepted the password
+  xfreerdp /v:%[3]s /cert:ignore /size:1024x768 /p:wrong /u:frank  a guesser: the host refuses, and nobody is logged off
+  xfreerdp /v:%[3]s /cert:ignore /size:1024x768 /p:%[6]s /u:carol   back to her own session on ts2
 
 Without the broker, for comparison: rdpbroker demo --without-broker
-The page:        %[6]s
+The page:        %[7]s
                  (this link logs one browser in, once; another one: rdpbroker page --socket %[4]s)
 Ask the broker:  rdpbroker top --socket %[4]s
                  rdpbroker explain bob --socket %[4]s
 Metrics and health: http://%[5]s/metrics  http://%[5]s/healthz
 Ctrl-C ends the demo. What the broker decides:
 
-`, slots, f.table(), rdp, socket, d.MetricsAddr(), d.PageLink())
+`, slots, f.table(), rdp, socket, d.MetricsAddr(), userPassword, d.PageLink())
 }
 
 func (s *screen) bare(f *farm) {
@@ -54,11 +56,11 @@ func (s *screen) bare(f *farm) {
 %s
 Point any RDP client at %s as somebody who has no session there, and read what it shows:
 
-  xfreerdp /v:%[3]s /cert:ignore /size:1024x768 /u:erin
+  xfreerdp /v:%[3]s /cert:ignore /size:1024x768 /p:%[4]s /u:erin
 
 Ctrl-C ends the demo.
 
-`, slots, f.table(), f.hosts[0].rdp.Addr())
+`, slots, f.table(), f.hosts[0].rdp.Addr(), userPassword)
 }
 
 // table lists the slots of all hosts.
@@ -123,6 +125,9 @@ func (s *screen) record(r audit.Record) {
 			placement.MakeRoom:    "gets a slot on " + d.Host + " once there is room",
 			placement.WaitForSlot: "waits",
 		}[d.Kind]
+		if d.NeedsProof {
+			verb = "gets a slot on " + d.Host + " if the host accepts the password"
+		}
 		s.line(r.Time, "broker", fmt.Sprintf("%s %s: %s", caller, verb, d.Reason))
 	case audit.Refused:
 		s.line(r.Time, "broker", fmt.Sprintf("%s gets nothing: %s", caller, d.Reason))

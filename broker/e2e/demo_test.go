@@ -46,7 +46,8 @@ func get(t *testing.T, url string) (status int, body string) {
 	return res.StatusCode, string(b)
 }
 
-// TestDemo: three different clients get a desktop from a farm without a free slot.
+// TestDemo: clients get a desktop from a farm without a free slot, by the lines that
+// it prints, and room is made for those only whose password is right.
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	ctx := deadline(t, 2*aMinute)
@@ -54,24 +55,32 @@ func TestDemo(t *testing.T) {
 	metrics := demo.waitPrinted(ctx, `(http://\S+)/metrics`)[1]
 	socket := demo.waitPrinted(ctx, `rdpbroker hosts --socket (\S+)`)[1]
 
+	// A wrong password makes no room.
+	guesser := demo.waitPrinted(ctx, `xfreerdp (.*/p:wrong /u:\w+)`)[1]
+	screen := testlab.StartDisplay(t)
+	if err := printedClient(t, screen, rdp, guesser).Wait(ctx); err == nil {
+		t.Error("a wrong password is let in")
+	}
+	demo.waitPrinted(ctx, `ts1 +logon refused: \S+frank`)
+
 	// The name of a neighbour tells the host: OCR reads big letters badly.
 	// A new user: the stalest session makes room.
-	screen := testlab.StartDisplay(t)
-	erin := testlab.XFreeRDP(t, screen, testlab.ClientOptions{Addr: rdp, User: "erin", Size: "1000x700"})
+	screen = testlab.StartDisplay(t)
+	erin := printedClient(t, screen, rdp, demo.waitPrinted(ctx, `xfreerdp (.*/u:erin)`)[1])
 	if _, err := screen.WaitText(ctx, "erin", "bob", "Room was made for you", "alice"); err != nil {
 		t.Fatalf("%v\nclient: %s", err, erin.Output())
 	}
 
-	// Somebody with a session gets it back, with another client.
+	// Somebody with a session gets it back.
 	screen = testlab.StartDisplay(t)
-	carol := testlab.RDesktop(t, screen, testlab.ClientOptions{Addr: rdp, User: "carol", Size: "1000x700"})
+	carol := printedClient(t, screen, rdp, demo.waitPrinted(ctx, `xfreerdp (.*/u:carol)`)[1])
 	if _, err := screen.WaitText(ctx, "carol", "dave", "Reconnected to your session"); err != nil {
 		t.Fatalf("%v\nclient: %s", err, carol.Output())
 	}
 
-	// A third client, of another make (grdp), and the next victim.
+	// A client of another make (grdp), and the next victim.
 	shot, secret := filepath.Join(t.TempDir(), "desktop.png"), filepath.Join(t.TempDir(), "password")
-	if err := os.WriteFile(secret, []byte("any\n"), 0o600); err != nil {
+	if err := os.WriteFile(secret, []byte("demo\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	program(t, "rdpprobe") // beside rdpbroker
@@ -116,13 +125,30 @@ func TestDemo(t *testing.T) {
 	}
 }
 
+// printedClient runs the arguments that the demo printed for FreeRDP.
+func printedClient(t *testing.T, d *testlab.Display, addr, args string) *testlab.Client {
+	t.Helper()
+	o := testlab.ClientOptions{Addr: addr, Size: "1000x700"}
+	for _, a := range strings.Fields(args) {
+		switch name, value, _ := strings.Cut(a, ":"); name {
+		case "/v":
+			o.Addr = value
+		case "/u":
+			o.User = value
+		case "/p":
+			o.Password = value
+		}
+	}
+	return testlab.XFreeRDP(t, d, o)
+}
+
 // TestDemoWithoutBroker: the same client meets the sentence.
 func TestDemoWithoutBroker(t *testing.T) {
 	t.Parallel()
 	ctx := deadline(t, aMinute)
 	demo, rdp := startDemo(t, ctx, "--without-broker")
 	screen := testlab.StartDisplay(t)
-	erin := testlab.XFreeRDP(t, screen, testlab.ClientOptions{Addr: rdp, User: "erin", Size: "1000x700"})
+	erin := printedClient(t, screen, rdp, demo.waitPrinted(ctx, `xfreerdp (.*/u:erin)`)[1])
 	if _, err := screen.WaitText(ctx, "exceeded the maximum number of allowed connections"); err != nil {
 		t.Fatalf("%v\nclient: %s", err, erin.Output())
 	}

@@ -138,12 +138,18 @@ func request(t *testing.T, addr, user string) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
+	ask(t, c, user)
+	return c
+}
+
+// ask sends the first packet as user over c.
+func ask(t *testing.T, c net.Conn, user string) {
+	t.Helper()
 	_ = c.SetDeadline(time.Now().Add(aMinute))
 	r := x224.Request{Cookie: user, HasCookie: true, Negotiation: &x224.Negotiation{Protocols: x224.ProtocolSSL}}
 	if _, err := c.Write(r.Append(nil)); err != nil {
 		t.Fatal(err)
 	}
-	return c
 }
 
 // admitted connects as user and waits for the host's answer.

@@ -146,6 +146,9 @@ func (r *Resolver) Recall(all []Remembered, now time.Time) {
 // Reached remembers at which address the host of this name was reached, for routing
 // tokens that name it by that while the configuration has its DNS name.
 func (r *Resolver) Reached(host string, at netip.AddrPort) {
+	if !at.IsValid() {
+		return
+	}
 	at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 	if before, ok := r.mem.reached.Load(host); !ok || before != at {
 		r.mem.reached.Store(host, at)

@@ -39,6 +39,7 @@ func TestReservedSlots(t *testing.T) {
 		{"the administrator is there already", adminIn, named("alice"), nil, "place b"},
 		{"the administrator is on the way", two, named("alice"), []placement.Claim{{Host: "a", Account: sessions.Account{User: "administrator"}}}, "place b"},
 		{"somebody else is on the way", two, named("alice"), []placement.Claim{{Host: "a", Account: sessions.Account{User: "carol"}}}, "kept for others"},
+		{"somebody of whom nothing is known is on the way", two, named("alice"), []placement.Claim{{Host: "a"}}, "kept for others"},
 		{"none is free", full, named("alice"), nil, "wait"},
 		{"a victim's is not kept", victim, named("alice"), nil, "make-room a victim a/1"},
 	} {

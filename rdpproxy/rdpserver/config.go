@@ -17,7 +17,7 @@ type Config struct {
 	// Nil: plain TLS with the configuration above.
 	Security []Security
 	// CheckPassword is asked at most once per connection, by Handshake, when the
-	// client sent a password; its answer is ClientInfo.PasswordOK. user and
+	// client sent a password and has not shown it before (Authenticated); its answer is ClientInfo.PasswordOK. user and
 	// domain are as the client wrote them (user may be DOM\user or a UPN). The
 	// password is UTF-8 and is wiped after the call, as is the packet that it came
 	// in: do not keep it. (What crypto/tls has buffered is out of reach.) Nil: the

@@ -14,10 +14,11 @@ import (
 // it is the client's word: nothing but PasswordOK proves who it is.
 type ClientInfo struct {
 	// User and Domain are the names of the Client Info PDU, in full. Domain may be
-	// empty and User may be DOM\user or a UPN; both may be empty.
+	// empty and User may be DOM\user or a UPN; both may be empty. After security
+	// that has Authenticated the client they are that account's.
 	User, Domain string
 	// HasPassword: the client sent a password. PasswordOK: Config.CheckPassword
-	// was asked about it, and said yes.
+	// was asked about it, and said yes, or the security has Authenticated it.
 	HasPassword, PasswordOK bool
 	// ClientName is the name of the client's machine, 15 characters at most.
 	ClientName string
@@ -155,7 +156,10 @@ func (c *Conn) awaitClientInfo() error {
 			c.client.User, c.client.Domain = info.user, info.domain
 			c.client.Program, c.client.WorkingDir = info.program, info.workingDir
 			c.client.HasPassword = len(info.password) > 0
-			if c.client.HasPassword && c.cfg.CheckPassword != nil {
+			if a, shown := c.secured.(Authenticated); shown {
+				c.client.Domain, c.client.User = a.Authenticated()
+				c.client.PasswordOK = true
+			} else if c.client.HasPassword && c.cfg.CheckPassword != nil {
 				c.client.PasswordOK = info.askPassword(c.cfg.CheckPassword)
 			}
 		}

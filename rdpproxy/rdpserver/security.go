@@ -22,6 +22,14 @@ type Security interface {
 	Secure(ctx context.Context, c net.Conn) (net.Conn, error)
 }
 
+// Authenticated is what the connection that Secure returns may also be: one whose
+// client has shown a password already. It logs on as that account then, whatever
+// its Client Info PDU says.
+type Authenticated interface {
+	// Authenticated is the account that has shown its password.
+	Authenticated() (domain, user string)
+}
+
 // plainTLS is PROTOCOL_SSL: the server is authenticated, the client is not.
 func plainTLS(conf *tls.Config) Security {
 	if conf == nil {

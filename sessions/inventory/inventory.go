@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,6 +54,9 @@ const (
 	lastRetry  = 30 * time.Second
 	// refreshSpacing is the least time between two readings that were asked for.
 	refreshSpacing = 500 * time.Millisecond
+	// longestSpacing is the same where one after the other has brought no news: a crowd
+	// of connections that lead to no logon asks again and again.
+	longestSpacing = 4 * time.Second
 	// steady is how long a watcher must have run for its next error to be a first one.
 	steady = time.Minute
 )
@@ -82,6 +86,8 @@ type watched struct {
 	// will ask for the next.
 	refreshedAt time.Time
 	refreshing  bool
+	pressed     bool          // the last one was asked for by the timer
+	spacing     time.Duration // between readings that are asked for; 0: refreshSpacing
 }
 
 // New makes an inventory of entries. It starts nothing. onChange, if not nil, is
@@ -132,7 +138,8 @@ func (inv *Inventory) Run(ctx context.Context) error {
 }
 
 // Refresh asks for a reading of host soon: at once, or refreshSpacing after the
-// last request, so that strangers who connect and leave do not keep hosts busy.
+// last request, so that strangers who connect and leave do not keep hosts busy; up to
+// longestSpacing where they do so all the time and nothing comes of it.
 // It does not block.
 func (inv *Inventory) Refresh(host string) {
 	inv.mu.Lock()
@@ -145,16 +152,16 @@ func (inv *Inventory) Refresh(host string) {
 	if !ok {
 		return
 	}
-	wait := refreshSpacing - time.Since(w.refreshedAt)
+	wait := max(w.spacing, refreshSpacing) - time.Since(w.refreshedAt)
 	if wait <= 0 {
-		w.refreshedAt = time.Now()
+		w.refreshedAt, w.pressed = time.Now(), false
 		r.Refresh()
 		return
 	}
 	w.refreshing = true
 	time.AfterFunc(wait, func() {
 		inv.mu.Lock()
-		w.refreshing, w.refreshedAt = false, time.Now()
+		w.refreshing, w.refreshedAt, w.pressed = false, time.Now(), true
 		inv.mu.Unlock()
 		r.Refresh()
 	})
@@ -259,6 +266,7 @@ func (inv *Inventory) report(ctx context.Context, name string, r sessions.Report
 			inv.log.Info("host is read", zap.String("host", name), zap.String("source", r.Source), zap.Int("sessions", len(r.Sessions)))
 		}
 		w.meter = w.meter.Next(name, &r)
+		w.space(&r)
 		s.Report, s.Problem, s.Usage = &r, "", w.meter.Usage()
 	})
 }
@@ -269,6 +277,19 @@ func (inv *Inventory) problem(ctx context.Context, name string, err error) {
 
 // change alters one host's state and publishes, unless the watcher that asks for
 // it has been stopped in the meantime.
+// space sets how soon the next reading may be asked for, after r: not so soon only if
+// r brings no news, and was wanted again soon after the one before.
+func (w *watched) space(r *sessions.Report) {
+	same := func(a, b sessions.Session) bool {
+		return a.State == b.State && sessions.RefOf("", a) == sessions.RefOf("", b)
+	}
+	if old := w.state.Report; !w.pressed || old == nil || !slices.EqualFunc(old.Sessions, r.Sessions, same) {
+		w.spacing = refreshSpacing
+		return
+	}
+	w.spacing = min(2*max(w.spacing, refreshSpacing), longestSpacing)
+}
+
 func (inv *Inventory) change(ctx context.Context, name string, alter func(*watched)) {
 	inv.mu.Lock()
 	w := inv.watching[name]

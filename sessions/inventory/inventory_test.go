@@ -185,6 +185,62 @@ func TestManyRequestsToRefreshBecomeFew(t *testing.T) {
 	})
 }
 
+// A crowd that never logs on is not worth a reading twice a second for ever; whoever
+// does is seen soon.
+func TestRequestsThatBringNoNewsBecomeFewer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int32
+		var news atomic.Bool
+		requests := make(chan struct{}, 1)
+		w := watcher{
+			watch: func(ctx context.Context, _ sessions.Host, publish func(sessions.Report)) error {
+				for id := 1; ; {
+					select {
+					case <-requests:
+					case <-ctx.Done():
+						return ctx.Err()
+					}
+					if news.Load() {
+						id++
+					}
+					publish(sessions.Report{ReadAt: time.Now(), Sessions: []sessions.Session{{ID: id}}})
+				}
+			},
+			refresh: func() {
+				asked.Add(1)
+				requests <- struct{}{}
+			},
+		}
+		inv := inventory.New([]inventory.Entry{{Host: host("a"), Watcher: w}}, nil, nil)
+		stop := run(t, inv)
+		defer stop()
+		synctest.Wait()
+		crowd := func(d time.Duration) (readings int32) {
+			before := asked.Load()
+			for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+				inv.Refresh("a")
+			}
+			return asked.Load() - before
+		}
+		if n := crowd(time.Minute); n < 12 || n > 24 {
+			t.Errorf("%d readings in a minute without news", n)
+		}
+		news.Store(true)
+		crowd(5 * time.Second)
+		if n := crowd(10 * time.Second); n < 18 || n > 21 {
+			t.Errorf("%d readings in ten seconds with news each time", n)
+		}
+		news.Store(false)
+		crowd(20 * time.Second)
+		time.Sleep(10 * time.Second)
+		before := asked.Load()
+		inv.Refresh("a")
+		if asked.Load() == before {
+			t.Error("after a pause it is not read at once")
+		}
+	})
+}
+
 func TestSnapshotsArriveInOrderAndRefreshReachesTheWatcher(t *testing.T) {
 	asked := make(chan struct{}, 1)
 	pub := make(chan func(sessions.Report), 1)

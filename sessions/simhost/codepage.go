@@ -1,6 +1,8 @@
 package simhost
 
 import (
+	"unicode/utf8"
+
 	"golang.org/x/text/encoding"
 	"golang.org/x/text/encoding/charmap"
 	"golang.org/x/text/encoding/japanese"
@@ -34,8 +36,12 @@ func encoderOf(page int) func(string) []byte {
 	}
 	return func(s string) []byte {
 		enc := e.NewEncoder()
-		var b []byte
+		b := make([]byte, 0, len(s))
 		for _, r := range s {
+			if r < utf8.RuneSelf { // which all of them have in common
+				b = append(b, byte(r))
+				continue
+			}
 			one, err := enc.String(string(r))
 			if err != nil {
 				one = "?"

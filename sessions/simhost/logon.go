@@ -43,6 +43,16 @@ type LogonError struct {
 
 func (e *LogonError) Error() string { return fmt.Sprintf("logon refused (%s): %s", e.Reason, e.Text) }
 
+// TextPassword meets whoever has no account or another password.
+const TextPassword = "The user name or password is incorrect. Try again."
+
+// passwordRefused tells of a logon that a wrong password has ended.
+func (m *Model) passwordRefused(account sessions.Account, client netip.Addr) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.emit(EventRefused, &session{Session: sessions.Session{Account: account, ClientAddr: client}}, "", TextPassword)
+}
+
 // AttachmentKind is how a client came to its session.
 type AttachmentKind string
 

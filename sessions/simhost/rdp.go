@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"image"
 	"net"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,6 +48,7 @@ const leaveTimeout = 3 * time.Second
 func (h *Host) client(ctx context.Context, nc net.Conn) {
 	conn, err := rdpserver.Handshake(ctx, nc, rdpserver.Config{
 		TLS:           h.tls,
+		Security:      h.security(),
 		CheckPassword: h.checkPassword(),
 		LeaveTimeout:  leaveTimeout,
 		Log:           h.log,
@@ -123,15 +123,11 @@ func (h *Host) logOn(ctx context.Context, d *display) (how string, err error) {
 	}
 	if h.cfg.RDP.Password != nil && !info.PasswordOK {
 		if _, needed := h.cfg.RDP.Password(account); needed {
-			return "wrong password", h.turnAway(ctx, d, rdpserver.ErrorFreshCredentials,
-				"The user name or password is incorrect. Try again.")
+			h.model.passwordRefused(account, info.Remote.Addr().Unmap())
+			return "wrong password", h.turnAway(ctx, d, rdpserver.ErrorFreshCredentials, TextPassword)
 		}
 	}
-	addr := netip.Addr{}
-	if info.Remote.IsValid() {
-		addr = info.Remote.Addr().Unmap()
-	}
-	a, err := h.model.Logon(account, info.ClientName, addr, info.Program)
+	a, err := h.model.Logon(account, info.ClientName, info.Remote.Addr().Unmap(), info.Program)
 	if refused := (*LogonError)(nil); errors.As(err, &refused) {
 		return string(refused.Reason), h.turnAway(ctx, d, rdpserver.ErrorDenied, refused.Text)
 	}

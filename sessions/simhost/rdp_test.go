@@ -230,3 +230,25 @@ func TestASecondClientOfTheSameUserTakesOver(t *testing.T) {
 	}
 	shows(t, d2, h.desktopOf("alice", AttachedTookOver))
 }
+
+// TestNLAWithARealClient: xfreerdp's own CredSSP and NTLM, both ways of saying yes.
+func TestNLAWithARealClient(t *testing.T) {
+	testlab.Require(t, "xfreerdp|xfreerdp3")
+	t.Parallel()
+	for _, nla := range []NLA{NLAHybrid, NLAHybridEx} {
+		h, refused := guarded(t, nla)
+		d := testlab.StartDisplay(t)
+		for i, o := range []testlab.ClientOptions{{User: "alice", Password: "geheim"}, {User: "mallory", Password: "geheim€"}} {
+			o.Addr, o.Extra = h.rdp, []string{"+auth-only"}
+			client := testlab.XFreeRDP(t, d, o)
+			if err := client.Wait(deadlined(t)); err == nil || refused() != i+1 {
+				t.Errorf("%+v: %v, the host tells of %d refusals: %s", o, err, refused(), client.Output())
+			}
+		}
+		client := testlab.XFreeRDP(t, d, testlab.ClientOptions{Addr: h.rdp, User: "alice", Password: "geheim€", Size: "1024x768"})
+		if s := h.wait(t, "alice", sessions.StateActive); s.Account != user("alice") {
+			t.Errorf("%+v: %s", s, client.Output())
+		}
+		client.Disconnect()
+	}
+}

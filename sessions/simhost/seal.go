@@ -62,36 +62,50 @@ func (s *sealer) open(body []byte) ([]byte, error) {
 		return nil, errors.New("sealed message: no octet-stream part")
 	}
 	end := bytes.LastIndex(data, []byte(sealedBoundary+"--"))
-	if end < 4+16 || binary.LittleEndian.Uint32(data) != 16 {
+	if end < 4+signatureLen || binary.LittleEndian.Uint32(data) != signatureLen {
 		return nil, errors.New("sealed message: no signature of 16 bytes")
 	}
-	signature, sealed := data[4:20], data[20:end]
+	return s.unwrap(data[4:end])
+}
+
+// signatureLen is the length of a signature, [MS-NLMP] 2.2.2.9.1.
+const signatureLen = 16
+
+// unwrap unseals what stands behind its signature.
+func (s *sealer) unwrap(b []byte) ([]byte, error) {
+	if len(b) < signatureLen {
+		return nil, errors.New("sealed message: no signature")
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	plain := make([]byte, len(sealed))
-	s.in.XORKeyStream(plain, sealed)
+	plain := make([]byte, len(b)-signatureLen)
+	s.in.XORKeyStream(plain, b[signatureLen:])
 	want := sign(s.in, s.inSign, s.inCount, plain)
 	s.inCount++
-	if subtle.ConstantTimeCompare(want, signature) != 1 {
+	if subtle.ConstantTimeCompare(want, b[:signatureLen]) != 1 {
 		return nil, errors.New("sealed message: wrong signature")
 	}
 	return plain, nil
 }
 
-// close seals a message for the client.
-func (s *sealer) close(plain []byte) []byte {
+// wrap seals plain and puts its signature before it.
+func (s *sealer) wrap(plain []byte) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sealed := make([]byte, len(plain))
 	s.out.XORKeyStream(sealed, plain)
 	signature := sign(s.out, s.outSign, s.outCount, plain)
 	s.outCount++
+	return append(signature, sealed...)
+}
+
+// close seals a message for the client.
+func (s *sealer) close(plain []byte) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s\r\n\tContent-Type: %s\r\n\tOriginalContent: type=%s;Length=%d\r\n%s\r\n\tContent-Type: application/octet-stream\r\n",
 		sealedBoundary, sealedProtocol, soapType, len(plain), sealedBoundary)
-	b.Write([]byte{16, 0, 0, 0})
-	b.Write(signature)
-	b.Write(sealed)
+	b.Write([]byte{signatureLen, 0, 0, 0})
+	b.Write(s.wrap(plain))
 	b.WriteString(sealedBoundary + "--\r\n")
 	return b.Bytes()
 }

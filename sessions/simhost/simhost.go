@@ -44,8 +44,11 @@ type RDP struct {
 	TLS *tls.Config
 	// Names are more DNS names and addresses for the self-signed certificate.
 	Names []string
+	// NLA is whether the password is asked for before RDP begins.
+	NLA NLA
 	// Password returns the password of an account. ok is false if the account
-	// needs none. Nil: nobody needs one.
+	// needs none; with NLA it is let in by none then. Nil: nobody needs one, or,
+	// with NLA, nobody has one.
 	Password func(account sessions.Account) (password string, ok bool)
 	// Accent is the host's colour on its desktops; zero picks one by name.
 	Accent color.RGBA

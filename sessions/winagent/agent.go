@@ -202,8 +202,7 @@ func (a *Agent) live() *link {
 // send publishes r. Needs a.publishing.
 func (a *Agent) send(r *sessions.Report) {
 	out := *r
-	out.Sessions = append([]sessions.Session(nil), r.Sessions...)
-	a.memory = a.memory.complete(out.Sessions)
+	out.Sessions, a.memory = a.memory.complete(r.Sessions)
 	a.publish(out)
 }
 

@@ -287,11 +287,15 @@ func TestProgramsCostLittle(t *testing.T) {
 		t.Fatal(err)
 	}
 	var sizes []int
-	for out := newLineScanner(proc.Stdout()); len(sizes) < 3 && out.Scan(); {
-		if ln, err := parseLine(out.Bytes()); err != nil {
+	for out := newLineReader(proc.Stdout()); len(sizes) < 3; {
+		text, err := out.next()
+		if err != nil {
+			break
+		}
+		if ln, err := parseLine([]byte(text)); err != nil {
 			t.Fatal(err)
 		} else if ln.Kind == kindWork {
-			sizes = append(sizes, len(out.Bytes()))
+			sizes = append(sizes, len(text))
 		}
 	}
 	if len(sizes) < 3 || sizes[2] > 50*60 {

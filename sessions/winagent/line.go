@@ -125,11 +125,33 @@ func parseLine(b []byte) (*line, error) {
 	return l, nil
 }
 
-// newLineScanner cuts the agent's output into lines of bounded length.
-func newLineScanner(r io.Reader) *bufio.Scanner {
-	s := bufio.NewScanner(r)
-	s.Buffer(make([]byte, 0, 4096), maxLine)
-	return s
+// lineReader cuts the agent's output into lines of bounded length. It keeps no
+// more than a small buffer between them: states are long, and seldom.
+type lineReader struct{ in *bufio.Reader }
+
+func newLineReader(r io.Reader) lineReader { return lineReader{bufio.NewReaderSize(r, 1024)} }
+
+// next is the next line without the space around it. The error is io.EOF after the
+// last one,
+// which need not have an end.
+func (r lineReader) next() (string, error) {
+	var long []byte
+	for {
+		part, err := r.in.ReadSlice('\n')
+		switch {
+		case len(long)+len(part) > maxLine:
+			return "", bufio.ErrTooLong
+		case err == bufio.ErrBufferFull:
+			long = append(long, part...)
+			continue
+		case err == io.EOF && len(long)+len(part) > 0:
+			err = nil
+		}
+		if err != nil {
+			return "", err
+		}
+		return strings.TrimSpace(string(append(long, part...))), nil
+	}
 }
 
 // excerpt is untrusted text cut for errors and logs.

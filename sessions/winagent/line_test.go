@@ -2,9 +2,12 @@ package winagent
 
 import (
 	"errors"
+	"io"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/rdpbroker/rdpbroker/sessions"
@@ -40,17 +43,20 @@ func TestParseLine(t *testing.T) {
 }
 
 func TestLinesAreBounded(t *testing.T) {
-	s := newLineScanner(strings.NewReader(strings.Repeat("x", maxLine+1)))
-	if s.Scan() || s.Err() == nil {
-		t.Errorf("a line of %d bytes was read", maxLine+1)
+	if _, err := newLineReader(strings.NewReader(strings.Repeat("x", maxLine+1))).next(); err == nil || err == io.EOF {
+		t.Errorf("a line of %d bytes was read: %v", maxLine+1, err)
 	}
-	s = newLineScanner(strings.NewReader("one\r\ntwo"))
-	var got []string
-	for s.Scan() {
-		got = append(got, s.Text())
-	}
-	if strings.Join(got, ",") != "one,two" {
-		t.Errorf("%q", got)
+	long := strings.Repeat("long ", 5000)
+	for _, in := range []string{" one\r\n\n" + long + "\ntwo", "one\n\n" + long + "\r\ntwo\n"} {
+		r := newLineReader(iotest.OneByteReader(strings.NewReader(in)))
+		for _, want := range []string{"one", "", strings.TrimSpace(long), "two"} {
+			if got, err := r.next(); got != want || err != nil {
+				t.Errorf("%.20q (%d bytes), %v, want %.20q", got, len(got), err, want)
+			}
+		}
+		if _, err := r.next(); err != io.EOF {
+			t.Errorf("at the end: %v", err)
+		}
 	}
 }
 
@@ -198,10 +204,10 @@ func TestMemory(t *testing.T) {
 		s    sessions.Session
 		want string
 	}{{active, "PC-7"}, {gone, "PC-7"}, {gone, "PC-7"}, {other, ""}, {gone, ""}} {
-		list := []sessions.Session{c.s}
-		m = m.complete(list)
-		if list[0].ClientName != c.want {
-			t.Errorf("%+v: client %q", c.s, list[0].ClientName)
+		list, full := []sessions.Session{c.s}, []sessions.Session(nil)
+		full, m = m.complete(list)
+		if full[0].ClientName != c.want || !reflect.DeepEqual(list[0], c.s) {
+			t.Errorf("%+v: client %q, and what was read has become %+v", c.s, full[0].ClientName, list[0])
 		}
 	}
 }

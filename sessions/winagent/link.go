@@ -122,9 +122,15 @@ func (l *link) explain(err error, stderr string) error {
 }
 
 func (l *link) read(ctx context.Context, lines chan<- *line) error {
-	s := newLineScanner(l.proc.Stdout())
-	for s.Scan() {
-		text := strings.TrimSpace(s.Text())
+	r := newLineReader(l.proc.Stdout())
+	for {
+		text, err := r.next()
+		if err == io.EOF {
+			return errEnded
+		}
+		if err != nil {
+			return fmt.Errorf("read from the agent: %w", err)
+		}
 		if !strings.HasPrefix(text, "{") { // banners and messages of others
 			if text != "" {
 				l.log.Debug("not from the agent", zap.String("line", strconv.Quote(excerpt(text))))
@@ -141,10 +147,6 @@ func (l *link) read(ctx context.Context, lines chan<- *line) error {
 			return ctx.Err()
 		}
 	}
-	if err := s.Err(); err != nil {
-		return fmt.Errorf("read from the agent: %w", err)
-	}
-	return errEnded
 }
 
 // sendTimeout bounds one command on its way to the host.

@@ -2,6 +2,7 @@ package winagent
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/rdpbroker/rdpbroker/sessions"
 )
@@ -21,21 +22,26 @@ type client struct {
 	addr netip.Addr
 }
 
-// complete fills in what Windows has forgotten and returns what to remember.
-func (m memory) complete(list []sessions.Session) memory {
-	next := make(memory, len(list))
-	for i := range list {
-		s := &list[i]
+// complete is list with what Windows has forgotten, and what to remember. list
+// stays as it is; what it is returned as may be itself.
+func (m memory) complete(list []sessions.Session) ([]sessions.Session, memory) {
+	next, full := make(memory, len(list)), list
+	for i, s := range list {
 		if s.Incarnation == "" {
 			continue
 		}
 		k := sessionKey{s.ID, s.Incarnation}
-		if s.ClientName == "" && !s.ClientAddr.IsValid() && s.State == sessions.StateDisconnected {
-			s.ClientName, s.ClientAddr = m[k].name, m[k].addr
+		c := client{s.ClientName, s.ClientAddr}
+		if old := m[k]; c == (client{}) && old != c && s.State == sessions.StateDisconnected {
+			if &full[0] == &list[0] {
+				full = slices.Clone(list) // seldom: a farm's readings are much of a broker's memory
+			}
+			c = old
+			full[i].ClientName, full[i].ClientAddr = c.name, c.addr
 		}
-		if c := (client{s.ClientName, s.ClientAddr}); c != (client{}) {
+		if c != (client{}) {
 			next[k] = c
 		}
 	}
-	return next
+	return full, next
 }

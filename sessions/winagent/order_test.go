@@ -179,8 +179,12 @@ func TestDeafAgentEndsItself(t *testing.T) {
 	}
 	defer proc.Close()
 	last := ""
-	for out := newLineScanner(proc.Stdout()); out.Scan(); {
-		last = out.Text()
+	for out := newLineReader(proc.Stdout()); ; {
+		text, err := out.next()
+		if err != nil {
+			break
+		}
+		last = text
 	}
 	if want := `{"t":"bye","why":"life"}`; last != want || proc.ExitCode() != 0 {
 		t.Errorf("last said %s, exit code %d", last, proc.ExitCode())

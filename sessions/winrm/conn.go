@@ -54,7 +54,8 @@ func (t *target) connect(ctx context.Context) (*conn, error) {
 		nc = secure
 	}
 	c := &conn{nc: nc, budget: &io.LimitedReader{R: nc}}
-	c.in = bufio.NewReader(budgetReader{c.budget})
+	// Enough for most headers: each host keeps two of them, and bodies go past it.
+	c.in = bufio.NewReaderSize(budgetReader{c.budget}, 1024)
 	return c, nil
 }
 

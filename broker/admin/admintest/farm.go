@@ -115,7 +115,7 @@ func Explain(q admin.Question) (admin.Explanation, error) {
 	st := FarmStatus()
 	v := placement.Victim{Host: "ts1", Session: st.Snapshot.Host("ts1").Report.Sessions[2], DisconnectedFor: 192 * time.Minute}
 	return admin.Explanation{
-		Now: Now, Farm: "office", Mode: "evict",
+		Now: Now, At: q.At, WhatIf: q.WhatIf, Farm: "office", Mode: "evict",
 		Identity: sessions.Identity{Confidence: sessions.ConfidenceName, Said: q.User, Accounts: []sessions.Account{Alice}, Known: true, Client: q.From, Trusted: true},
 		Decision: placement.Decision{
 			Kind: placement.MakeRoom, Host: "ts1", Victim: &v, Reason: "no slot is free, and this session has been disconnected longest",

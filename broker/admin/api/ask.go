@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -124,6 +125,10 @@ func (a *api) explain(w http.ResponseWriter, r *http.Request) {
 // maxUser bounds what a question may say; a cookie is shorter.
 const maxUser = 256
 
+// maxChanges and maxChange bound the changes that a question may suppose, and one
+// of them.
+const maxChanges, maxChange = 32, 1024
+
 func question(r *http.Request) (admin.Question, error) {
 	v := r.URL.Query()
 	q := admin.Question{User: v.Get("user"), Farm: v.Get("farm")}
@@ -136,6 +141,21 @@ func question(r *http.Request) (admin.Question, error) {
 			return q, errors.New("from is not an address such as 10.1.2.3")
 		}
 		q.From = ip.Unmap()
+	}
+	if at := v.Get("at"); at != "" {
+		t, err := time.Parse(time.RFC3339, at)
+		if err != nil {
+			return q, errors.New("at is not a time such as 2026-03-02T09:00:00Z")
+		}
+		q.At = t
+	}
+	if q.WhatIf = v["what_if"]; len(q.WhatIf) > maxChanges {
+		return q, fmt.Errorf("what_if is given more than %d times", maxChanges)
+	}
+	for _, change := range q.WhatIf {
+		if len(change) > maxChange {
+			return q, errors.New("what_if is too long")
+		}
 	}
 	return q, nil
 }

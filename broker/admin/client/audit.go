@@ -112,7 +112,7 @@ func note(n audit.Note) string {
 // WriteWould writes what evict mode would have done, as tables. Of the sessions it
 // names the newest most.
 func WriteWould(w io.Writer, x audit.Would, most int) error {
-	if x.Decisions == 0 {
+	if x.Decisions == 0 && len(x.Logoffs) == 0 && x.Idle == 0 {
 		_, err := io.WriteString(w, "No decision was made in shadow mode in this time.\n")
 		return err
 	}
@@ -121,6 +121,9 @@ func WriteWould(w io.Writer, x audit.Would, most int) error {
 	sum.row("no slot was free", times(x.Full))
 	sum.row("somebody would have been logged off", times(x.Wanted))
 	sum.row("sessions that would have gone", fmt.Sprint(x.Done))
+	if x.Idle > 0 {
+		sum.row("idle users that would have been disconnected", fmt.Sprint(x.Idle))
+	}
 	for _, c := range x.Stopped {
 		sum.row("  stopped by "+c.What, fmt.Sprint(c.N))
 	}

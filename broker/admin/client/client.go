@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/rdpbroker/rdpbroker/broker/admin"
 )
@@ -68,6 +69,12 @@ func (c *Client) Explain(ctx context.Context, q admin.Question) (admin.Explanati
 	v := url.Values{"user": {q.User}, "farm": {q.Farm}}
 	if q.From.IsValid() {
 		v.Set("from", q.From.String())
+	}
+	if !q.At.IsZero() {
+		v.Set("at", q.At.Format(time.RFC3339))
+	}
+	if len(q.WhatIf) > 0 {
+		v["what_if"] = q.WhatIf
 	}
 	var out admin.Explanation
 	return out, c.get(ctx, "explain", v, &out)

@@ -6,8 +6,10 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -81,6 +83,11 @@ func TestClientAndServer(t *testing.T) {
 	}
 	if got.Identity.Said != q.User || got.Identity.Client != q.From || got.Decision.Victim == nil {
 		t.Errorf("explain: %+v", got)
+	}
+
+	q.At, q.WhatIf = admintest.Now.Add(2*time.Hour), []string{"eviction.min_disconnected=5m", "farms.office.balance=fill-first"}
+	if got, err = c.Explain(ctx, q); err != nil || !got.At.Equal(q.At) || !slices.Equal(got.WhatIf, q.WhatIf) {
+		t.Errorf("explain another time and policy: %+v, %v", got, err)
 	}
 
 	var answer *client.AnswerError

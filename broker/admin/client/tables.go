@@ -226,6 +226,12 @@ func WriteExplanation(w io.Writer, e admin.Explanation) error {
 	var t table
 	t.row("caller:", callerSentence(e.Identity))
 	t.row("farm:", admin.Clean(e.Farm, maxWord)+eviction(e.Mode))
+	if !e.At.IsZero() {
+		t.row("supposed:", "it is "+e.At.Format("2006-01-02 15:04 MST")+", and nothing has happened until then")
+	}
+	for _, change := range e.WhatIf {
+		t.row("supposed:", admin.Clean(change, maxSentence))
+	}
 	t.row("decision:", decision(e.Decision))
 	t.row("because:", admin.Clean(e.Decision.Reason, maxSentence))
 	if own := e.Decision.Own; own != nil {
@@ -236,6 +242,9 @@ func WriteExplanation(w io.Writer, e admin.Explanation) error {
 	}
 	if v := e.Decision.Would; v != nil {
 		t.row("would log off:", victim(v)+" (mode shadow: it is not done)")
+	}
+	if e.Headroom != nil {
+		t.row("headroom:", admin.Clean(e.Headroom.Reason, maxSentence))
 	}
 	if err := t.write(w); err != nil || len(e.Decision.Candidates) == 0 {
 		return err

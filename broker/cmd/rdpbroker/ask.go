@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -104,14 +105,24 @@ func explainCommand() *cobra.Command {
 that was looked at and why it lost. Nothing is reserved and nobody is logged off.
 
 USER is what the client would say: a name, whole or cut to nine characters. With
-"" it is a client that says none.`,
+"" it is a client that says none.
+
+With --at they come at another time, as if nothing happened until then. With
+--what-if the policy is another one, such as eviction.min_disconnected=5m: a key of
+eviction: or of farms.NAME: with the value that it would have in broker.yaml.`,
 		Args: exactly(1, "one user"),
 	}
 	a := askFlags(c)
 	from := c.Flags().String("from", "", "the client's `address`")
 	farm := c.Flags().String("farm", "", "the `farm`, where there are several")
+	at := c.Flags().String("at", "", "when they would come: +2h, 18:30, or a `time` such as 2026-03-02T09:00")
+	whatIf := c.Flags().StringArray("what-if", nil, "another policy: `KEY=VALUE` as in broker.yaml; may be given several times")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		q := admin.Question{User: args[0], Farm: *farm}
+		q := admin.Question{User: args[0], Farm: *farm, WhatIf: *whatIf}
+		var err error
+		if q.At, err = coming(*at, time.Now()); err != nil {
+			return err
+		}
 		if *from != "" {
 			addr, err := netip.ParseAddr(*from)
 			if err != nil {
@@ -122,4 +133,29 @@ USER is what the client would say: a name, whole or cut to nine characters. With
 		return ask(c, a, func(ctx context.Context, b *client.Client) (admin.Explanation, error) { return b.Explain(ctx, q) }, client.WriteExplanation)
 	}
 	return c
+}
+
+// coming is what --at says of a time: in how long, at what o'clock next, or when; ""
+// is the zero time, for now.
+func coming(s string, now time.Time) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	if after, ok := strings.CutPrefix(s, "+"); ok {
+		if d, err := config.ParseDuration(after); err == nil {
+			return now.Add(d), nil
+		}
+	}
+	if o, err := time.Parse("15:04", s); err == nil {
+		year, month, day := now.Date()
+		at := time.Date(year, month, day, o.Hour(), o.Minute(), 0, 0, now.Location())
+		if at.Before(now) {
+			at = time.Date(year, month, day+1, o.Hour(), o.Minute(), 0, 0, now.Location())
+		}
+		return at, nil
+	}
+	if t, ok := timeOf(s); ok {
+		return t, nil
+	}
+	return time.Time{}, usageError{fmt.Errorf("--at %q is neither in how long (+2h), nor a time of day (18:30), nor a time (2026-03-02T09:00)", s)}
 }

@@ -195,6 +195,16 @@ func (o *auditOptions) sumUp(ctx context.Context, w io.Writer, files []string, c
 	return client.WriteWould(w, sum.Would(), shownLogoffs)
 }
 
+// timeOf reads a time, in this machine's zone where it tells none.
+func timeOf(s string) (time.Time, bool) {
+	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02 15:04", "2006-01-02"} {
+		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
+			return t, true
+		}
+	}
+	return time.Time{}, false
+}
+
 // moment is what a flag says of a time: how long ago, or when; "" is the zero time.
 func moment(flag, s string, now time.Time) (time.Time, error) {
 	if s == "" {
@@ -203,10 +213,8 @@ func moment(flag, s string, now time.Time) (time.Time, error) {
 	if d, err := config.ParseDuration(s); err == nil {
 		return now.Add(-d), nil
 	}
-	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02 15:04", "2006-01-02"} {
-		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
-			return t, nil
-		}
+	if t, ok := timeOf(s); ok {
+		return t, nil
 	}
 	return time.Time{}, usageError{fmt.Errorf("--%s %q is neither how long ago (12h, 7d) nor a time (2026-03-01, 2026-03-01T08:30)", flag, s)}
 }

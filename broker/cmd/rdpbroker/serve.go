@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -33,20 +34,23 @@ func serveCommand() *cobra.Command {
 SIGTERM or Ctrl-C  stop accepting; open connections go on until drain_timeout
 the same again     end at once
 SIGHUP             read the configuration and the lists again; a file with a
-                   mistake changes nothing`,
+                   mistake changes nothing
+SIGUSR2 (systemd)  leave open connections to the service manager and end; the
+                   next process goes on with them, and nobody notices`,
 		Args: exactly(0, "no arguments"),
 	}
 	file := configFlag(c)
+	takeOver := c.Flags().Bool("take-over", false, "go on with the open connections of the broker that runs on this configuration, which ends (Linux)")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if managed() {
 			return serveManaged(*file)
 		}
-		return serve(*file, c.ErrOrStderr())
+		return serve(*file, *takeOver, c.ErrOrStderr())
 	}
 	return c
 }
 
-func serve(file string, stderr io.Writer) error {
+func serve(file string, takeOver bool, stderr io.Writer) error {
 	cfg, err := load(file, stderr)
 	if err != nil {
 		return err
@@ -57,12 +61,17 @@ func serve(file string, stderr io.Writer) error {
 	}
 	// From here on no signal ends the program by itself.
 	stop, kill := signals(log)
-	return serveOn(cfg, file, log, stop, kill)
+	left, err := predecessor(cfg, takeOver, log)
+	if err != nil {
+		return err
+	}
+	return serveOn(cfg, file, daemon.Options{Log: log, Version: version, Inherited: left}, stop, kill)
 }
 
 // serveOn runs the broker until stop ends, and then until its connections have or
 // kill ends. file is where cfg comes from, and is read again when a reload is asked for.
-func serveOn(cfg *config.Config, file string, log *zap.Logger, stop, kill context.Context) error {
+func serveOn(cfg *config.Config, file string, o daemon.Options, stop, kill context.Context) error {
+	log := o.Log
 	defer func() { _ = log.Sync() }() // fails on terminals; nothing is lost there
 	// Of these the proxy's loops take all but one, see rdpproxy/loop: a loop for each core,
 	// and a place for everything else.
@@ -70,9 +79,9 @@ func serveOn(cfg *config.Config, file string, log *zap.Logger, stop, kill contex
 	reload := make(chan os.Signal, 1)
 	notifyReload(reload)
 	defer signal.Stop(reload)
-	d, err := daemon.New(cfg, daemon.Options{
-		Log: log, Version: version, ReadConfig: func() (*config.Config, error) { return config.Load(file) },
-	})
+	o.ReadConfig = func() (*config.Config, error) { return config.Load(file) }
+	o.Portable = os.Getenv("RDPBROKER_RELAY") == "portable"
+	d, err := daemon.New(cfg, o)
 	if err != nil {
 		return err
 	}
@@ -85,7 +94,13 @@ func serveOn(cfg *config.Config, file string, log *zap.Logger, stop, kill contex
 			_ = d.Reload(next, err) // it has told the log
 		}
 	}()
-	return d.Run(stop, kill)
+	asking, asked := context.WithCancel(context.Background())
+	var beside sync.WaitGroup
+	beside.Go(func() { successors(asking, d, cfg, log) })
+	err = d.Run(stop, kill)
+	asked()
+	beside.Wait()
+	return err
 }
 
 // signals are two contexts: the first ends with the first signal to stop, the

@@ -12,6 +12,8 @@ import (
 	"github.com/kardianos/service"
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
+
+	"github.com/rdpbroker/rdpbroker/broker/daemon"
 )
 
 const (
@@ -154,7 +156,7 @@ func (p *program) run(stop, kill context.Context) error {
 	if err != nil {
 		return err
 	}
-	return serveOn(cfg, p.file, zap.New(newEventCore(level, p.events)), stop, kill)
+	return serveOn(cfg, p.file, daemon.Options{Log: zap.New(newEventCore(level, p.events)), Version: version}, stop, kill)
 }
 
 // Stop implements service.Interface.
