@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -105,4 +106,16 @@ func parseDesktop(text string) (d Desktop, err error) {
 		return Desktop{}, fmt.Errorf("desktop facts lack pid or start time: %q", text)
 	}
 	return d, nil
+}
+
+// Background is a command that changes the background of d, a desktop of this host, to
+// each of the colours ("#aabbcc"), again and again if it is to go on for ever.
+func (h *XRDPHost) Background(ctx context.Context, d Desktop, forever bool, colours ...string) *exec.Cmd {
+	script := `for c in "$@"; do xsetroot -solid "$c" || exit 1; done`
+	if forever {
+		script = "while :; do " + script + "; done"
+	}
+	// The display and its key are in the environment of the desktop's first process.
+	script = "export $(tr '\\0' '\\n' <\"/proc/$0/environ\" | grep -E '^(DISPLAY|XAUTHORITY|HOME)='); " + script
+	return h.Command(ctx, append([]string{"sh", "-c", script, strconv.Itoa(d.PID)}, colours...)...)
 }
