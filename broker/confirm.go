@@ -49,8 +49,30 @@ func (b *Broker) confirmOn(f *farm, host string, now time.Time) {
 		}
 	}
 	for _, l := range seen {
-		b.promiseAnew(l)
+		if !b.renamed(f, l) {
+			b.promiseAnew(l)
+		}
 	}
+}
+
+// renamed takes note that l's session has another reference now, if that is so: a host
+// that is read by text may take a session for another one from one reading to the
+// next. Whether it is or not, whoever it is for has the slot. The caller holds mu.
+func (b *Broker) renamed(f *farm, l *logon) bool {
+	h := b.snapshot.Host(l.host.Name)
+	if _, there := b.snapshot.Find(*l.res.Seen); there || h == nil || h.Report == nil || !l.named() {
+		return false
+	}
+	for _, x := range h.Report.Sessions {
+		if x.ID == l.res.Seen.ID && l.res.Account.Matches(x.Account) && h.Counted(x) {
+			ref := sessions.RefOf(l.host.Name, x)
+			l.res.Seen = &ref
+			f.notNew(ref)
+			_, _ = b.deps.Ledger.Update(context.Background(), l.res) // lost only with the reservation
+			return true
+		}
+	}
+	return false
 }
 
 // mayConfirm reports whether a new session may be l's.
