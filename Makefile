@@ -5,7 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 # A static binary: it runs on any Linux of the last ten years.
 BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 
-.PHONY: help build run test check peers race cross soak-brief package release bench storm soak soak-scale fuzz clean
+.PHONY: help build run test check peers race cross soak-brief take-over package release bench storm soak soak-scale abuse fuzz clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -37,6 +37,10 @@ soak: ## offices that work for days, STEPS of them from SEED (0: any), and nobod
 soak-brief: ## the same in 100,000 steps, as `make test` does it
 	$(SOAK) -steps 100000
 
+CONNECTIONS ?= 50000
+abuse: ## CONNECTIONS of strangers, under names and with tokens that are not theirs: nobody is logged off for them
+	$(GO) test -count=1 -timeout 30m -v ./broker/abuse -connections $(CONNECTIONS)
+
 SCALE ?= -scale-hosts 1000 -scale-sessions 50 -scale-changes 50 -scale-for 60s -scale-off 50
 soak-scale: ## what one broker needs to watch a large farm; about two minutes
 	$(GO) test -count=1 -timeout 15m -v -run TestScale ./broker/soak $(SCALE)
@@ -56,6 +60,10 @@ peers:
 cross: ## the other platforms still build
 	GOOS=linux GOARCH=arm64 $(BUILD) -o /dev/null ./broker/cmd/rdpbroker
 	GOOS=windows GOARCH=amd64 $(BUILD) -o /dev/null ./broker/cmd/rdpbroker
+
+CROWD ?= 5000
+take-over: ## a second program goes on with CROWD connections of the first; every byte is checked
+	CROWD=$(CROWD) $(GO) test -count=1 -timeout 10m -v -run 'TestTakeOver$$' ./broker/e2e
 
 package: ## a release is two equal builds; the .deb is installed, started and removed
 	cd deploy/release && $(GO) vet . && $(GO) test -count=1 -timeout 14m .

@@ -58,6 +58,7 @@ type waiter struct {
 	id      sessions.Identity
 	since   time.Time
 	granted chan *logon // receives once, when the queue serves it
+	gone    <-chan struct{}
 	// unproven is a host that asks this caller for no password, "" if none is known.
 	unproven string
 	last     placement.Decision
@@ -75,7 +76,7 @@ func (b *Broker) Admit(ctx context.Context, farmName string, id sessions.Identit
 
 // admit is Admit for w, of which it is known who it is.
 func (b *Broker) admit(ctx context.Context, farmName string, w *waiter) (*Assignment, error) {
-	w.since, w.granted = time.Now(), make(chan *logon, 1)
+	w.since, w.granted, w.gone = time.Now(), make(chan *logon, 1), ctx.Done()
 	var patience chan struct{} // closed when it is at its end; starts when there is something to wait for
 	var waited time.Duration
 	for {
@@ -144,14 +145,23 @@ func (b *Broker) joinOrQueue(farmName string, w *waiter) (*logon, error) {
 	// Serving the queue serves w too, when it is its turn: nobody overtakes those who
 	// wait, and whoever comes back because a victim would not go has kept their place.
 	f.enqueue(w)
-	if len(f.queue) == 1 || !b.inVain(f, w, now) {
-		f.rest = time.Time{} // whoever can be served does not wait for that
+	if len(f.queue) == 1 || b.settings(farmName).Wait <= 0 {
 		b.pump(f, now)
+	} else {
+		switch b.prospectOf(f, w, now) {
+		case outside:
+			b.serve(f, w, false, now)
+		case inTurn:
+			b.pumpSoon(f, now)
+		}
 	}
 	select {
 	case l := <-w.granted:
 		return l, nil
 	default:
+	}
+	if w.last.Host != "" { // which is not theirs yet
+		w.last = placement.Decision{Kind: placement.WaitForSlot, Class: placement.ClassBehind, Reason: "those who came before are looked at first"}
 	}
 	if w.last.Kind == placement.Refuse || b.settings(farmName).Wait <= 0 {
 		f.dequeue(w)
@@ -266,7 +276,7 @@ func (b *Broker) leave(l *logon, dialErr error) {
 	}
 	b.part(l, now)
 	b.deps.Refresh(l.host.Name)
-	b.pump(b.farm(l.res.Farm), now)
+	b.pumpSoon(b.farm(l.res.Farm), now)
 }
 
 func (b *Broker) record(r audit.Record) {

@@ -105,8 +105,6 @@ const (
 	// explained is up to how many hosts the audit of one who is served tells of each host
 	// why it was not the one. Of a larger farm it would be a page for each logon.
 	explained = 64
-	// restFor is how much longer a queue is left alone than it took to look at it.
-	restFor = 3
 	// crowd is from how many waiting callers on it is not noted for a newcomer what was
 	// looked at, until they are turned away.
 	crowd = 16
@@ -154,8 +152,11 @@ type farm struct {
 	byClient map[netip.Addr]map[*logon]bool
 	queue    []*waiter   // first come, first served
 	tick     *time.Timer // looks at the queue again; nil when nobody waits
-	rest     time.Time   // until when the queue is left alone
-	resting  bool        // a timer will look at it then
+	// lookedAt is when the queue was looked at last, lookTook how long that took;
+	// lookSoon: tick is set for an early look.
+	lookedAt time.Time
+	lookTook time.Duration
+	lookSoon bool
 	promised
 	looked map[string]seen // by host: what confirm has looked at
 	ahead  ahead
@@ -254,7 +255,9 @@ func (b *Broker) Observe(s *sessions.Snapshot) {
 	b.observed, b.snapshot = s, s.WithDraining(b.drains)
 	b.confirm(now)
 	b.forgetMarks(now)
-	b.pumpAll(now)
+	for _, f := range b.farms {
+		b.pumpSoon(f, now) // of a large farm there is a reading every few milliseconds
+	}
 	for name := range b.config.Farms {
 		b.keepFree(name, now)
 		b.watchIdle(name, now)

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -99,6 +100,62 @@ func TestACrowd(t *testing.T) {
 			t.Errorf("%d evictions", n)
 		}
 	})
+}
+
+// slowLedger takes its time, and counts how often it is asked: once for each
+// decision.
+type slowLedger struct {
+	ledger.Memory
+	asked atomic.Int64
+}
+
+func (l *slowLedger) List(ctx context.Context, farm string, now time.Time) ([]ledger.Reservation, uint64, error) {
+	l.asked.Add(1)
+	time.Sleep(200 * time.Microsecond)
+	return l.Memory.List(ctx, farm, now)
+}
+
+// Strangers who come and go while many wait do not have all of those looked at each
+// time. This runs by the clock on the wall, because it is about what takes long.
+func TestACrowdIsNotLookedAtForEverybodyWhoLeaves(t *testing.T) {
+	const many = 40
+	m := &model{hosts: []*modelHost{newHost("ts1", many+1).with("alice", time.Minute)}}
+	farm := evicting()
+	farm.Wait = time.Hour
+	slow := &slowLedger{}
+	b := broker.New(broker.Config{Farms: map[string]broker.Farm{"office": farm}}, broker.Deps{Ledger: slow})
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer stop()
+	running.Go(func() { _ = b.Run(ctx) })
+	b.Observe(m.snapshot())
+	var in []*broker.Assignment
+	for i := range many {
+		a, err := b.Admit(ctx, "office", named(fmt.Sprintf("in%02d", i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		in = append(in, a)
+	}
+	for i := range many {
+		running.Go(func() { _, _ = b.Admit(ctx, "office", named(fmt.Sprintf("out%02d", i))) })
+	}
+	for len(b.Status().Waiting) < many {
+		time.Sleep(time.Millisecond)
+	}
+	before := slow.asked.Load()
+	for _, a := range in { // nobody has logged on: their slots are kept for a while
+		a.Close(nil)
+	}
+	if n := slow.asked.Load() - before; n > many*many/2 {
+		t.Errorf("%d decisions for %d who have left, while as many wait", n, many)
+	}
+	a, err := b.Admit(ctx, "office", named("alice")) // who has a session waits for nobody
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Close(nil)
 }
 
 func (w *world) logAllOn(t *testing.T, cs []*caller) {

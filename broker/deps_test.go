@@ -59,6 +59,7 @@ var arrows = map[string][]string{
 	"broker/doctor":            {"sessions", "sessions/winagent", "sessions/winrm", "broker/placement", "rdpproxy/reach"},
 	"broker/e2e":               {},
 	"broker/rdpfile":           {},
+	"broker/abuse":             {},
 	"broker/soak":              {},
 	"broker/bench":             {"rdpproxy/loadgen", "sessions", "sessions/simhost"},
 	"broker/soak/memnet":       {},

@@ -21,7 +21,8 @@ type Supposition struct {
 }
 
 // Explain is the decision that id would get in farm now, made as it is made for
-// callers. Nothing is reserved and nobody is logged off.
+// callers; to what was looked at for it the other hosts and sessions are added, and
+// what is to be said of them. Nothing is reserved and nobody is logged off.
 func (b *Broker) Explain(farmName string, id sessions.Identity) placement.Decision {
 	return b.ExplainIf(farmName, id, Supposition{})
 }
@@ -40,6 +41,15 @@ func (b *Broker) ExplainIf(farmName string, id sessions.Identity, s Supposition)
 	}
 	policy := b.supposed(farmName, s).Policy
 	d := placement.Decide(view, id, policy)
+	looked := map[string]bool{}
+	for _, c := range d.Candidates {
+		looked[c.As] = true
+	}
+	for _, c := range placement.Look(view, id, policy) {
+		if !looked[c.As] {
+			d.Candidates = append(d.Candidates, c)
+		}
+	}
 	if policy.Eviction.IdleActive > 0 && d.Own == nil && d.Kind != placement.Place {
 		// Who may be disconnected, and who not, is a part of the story.
 		b.addCannotDisconnect(&view)

@@ -80,3 +80,33 @@ func TestExplainOtherSettings(t *testing.T) {
 		}
 	})
 }
+
+// Whoever goes back to their own session, or gets a free slot, is told of all others
+// as well: that is what an operator asks for.
+func TestExplainLooksAtEverySession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, evicting(), newHost("ts1", 4).with("old", 9*time.Hour).with("young", time.Minute).with("zoe", 0), newHost("ts2", 1).with("bob", 2*time.Hour))
+		for _, caller := range []string{"bob", "alice"} { // back to their own, and to a free slot
+			said := map[string]string{}
+			chosen := 0
+			for _, c := range w.b.Explain(farmName, named(caller)).Candidates {
+				said[c.Host+" "+c.As+" "+c.Account] += c.Why
+				if c.Chosen {
+					chosen++
+				}
+			}
+			for what, want := range map[string]string{
+				"ts1 slot ": "3 of 4 slots in use", "ts2 slot ": "1 of 1 slots in use",
+				"ts1 victim old": "disconnected for 9h00m", "ts1 victim young": "less than 1h00m", "ts1 victim zoe": "not disconnected",
+				"ts2 victim bob": map[string]string{"bob": "may be the caller's own", "alice": "disconnected for 2h00m"}[caller],
+			} {
+				if !strings.Contains(said[what], want) {
+					t.Errorf("to %s of %s: %q, want %q", caller, what, said[what], want)
+				}
+			}
+			if chosen != 1 {
+				t.Errorf("%d are chosen for %s", chosen, caller)
+			}
+		}
+	})
+}

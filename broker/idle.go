@@ -71,7 +71,7 @@ func (b *Broker) watchIdle(farmName string, now time.Time) {
 		f.idle = idling{}
 		return
 	}
-	d := b.decideIdle(f, settings, now)
+	d := b.decideIdle(f, settings, now, true)
 	switch {
 	case d.Class == placement.ClassEnough:
 		f.idle.since, f.idle.would = time.Time{}, sessions.Ref{}
@@ -82,6 +82,7 @@ func (b *Broker) watchIdle(farmName string, now time.Time) {
 	if d.Idle == nil || now.Sub(f.idle.since) < headroomPatience {
 		return
 	}
+	d = b.decideIdle(f, settings, now, false) // whoever reads the audit wants to know why
 	if ref := d.Idle.Ref(); e.Mode != placement.Evict {
 		if f.idle.would != ref {
 			f.idle.would = ref
@@ -96,12 +97,13 @@ func (b *Broker) watchIdle(farmName string, now time.Time) {
 }
 
 // decideIdle is DisconnectIdle for f now.
-func (b *Broker) decideIdle(f *farm, settings Farm, now time.Time) placement.Decision {
+func (b *Broker) decideIdle(f *farm, settings Farm, now time.Time, brief bool) placement.Decision {
 	view, _, err := b.view(f, sessions.Identity{}, "", now)
 	if err != nil {
 		return placement.Decision{Kind: placement.Disconnect, Class: placement.ClassInternal, Reason: err.Error()}
 	}
 	b.addCannotDisconnect(&view)
+	view.Brief = brief
 	return placement.DisconnectIdle(view, settings.Policy)
 }
 
@@ -159,7 +161,7 @@ func (b *Broker) countDown(f *farm, settings Farm, now time.Time) {
 		b.deps.Refresh(idle.Host) // not by a reading from before
 		return
 	}
-	if d := b.decideIdle(f, settings, now); d.Idle == nil || d.Idle.Ref() != idle.Ref() || settings.Policy.Eviction.Mode != placement.Evict {
+	if d := b.decideIdle(f, settings, now, true); d.Idle == nil || d.Idle.Ref() != idle.Ref() || settings.Policy.Eviction.Mode != placement.Evict {
 		b.endIdle(f, audit.IdleSpared, errors.New(d.Reason), now)
 		return
 	}

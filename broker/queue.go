@@ -49,7 +49,25 @@ func (b *Broker) recheck(f *farm) {
 
 func (b *Broker) pumpAll(now time.Time) {
 	for _, f := range b.farms {
+		b.pumpSoon(f, now)
+	}
+}
+
+// cheapLook is how long a look at a queue may take that is never put off.
+const cheapLook = time.Millisecond
+
+// pumpSoon is pump, put off a little if the last look took long and was just now:
+// a crowd must not cost a look at all of it for each one who leaves it, or there is
+// time for nothing else. The caller holds mu.
+func (b *Broker) pumpSoon(f *farm, now time.Time) {
+	if f.lookTook <= cheapLook || time.Since(f.lookedAt) >= f.lookTook || len(f.queue) == 0 || b.closed {
 		b.pump(f, now)
+		return
+	}
+	if !f.lookSoon {
+		f.lookSoon = true
+		b.keepLooking(f)
+		f.tick.Reset(f.lookTook)
 	}
 }
 
@@ -57,65 +75,77 @@ func (b *Broker) pumpAll(now time.Time) {
 // slot that became free goes to the one who has waited longest. Somebody further
 // back may still be served by what is theirs alone, their own session or a victim
 // that policy gives up for them. The caller holds mu.
-//
-// Of a long queue this takes its time, and there may be a reading every few
-// milliseconds: then the queue rests for a while, and others get their turn.
 func (b *Broker) pump(f *farm, now time.Time) {
 	if len(f.queue) == 0 || b.closed {
 		return
 	}
-	if rest := f.rest.Sub(now); rest > 0 {
-		if !f.resting {
-			f.resting = true
-			time.AfterFunc(rest, func() { b.rested(f) })
-		}
-		return
-	}
-	defer func() { f.rest = time.Now().Add(restFor * time.Since(now)) }()
+	began := time.Now()
 	// Of many who wait most do so in vain: what was looked at for them is not noted.
 	brief := len(f.queue) > 1
-	// reserve below may not touch the queue, so one pass over a copy is enough.
+	// serve takes out of the queue who is served, so that a copy is looked at.
 	for _, w := range slices.Clone(f.queue) {
-		l := b.shared(f, w, now)
-		if l == nil {
-			l = b.reserve(f, w, brief, now)
-		}
-		if l == nil {
-			continue
-		}
-		f.dequeue(w)
-		l.join()
-		w.granted <- l
+		b.serve(f, w, brief, now)
 	}
+	f.lookedAt = time.Now()
+	f.lookTook, f.lookSoon = f.lookedAt.Sub(began), false
 }
 
-// rested looks at f's queue again after a rest.
-func (b *Broker) rested(f *farm) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	f.resting = false
-	b.pump(f, time.Now())
+// serve gives w, who is in the queue, what there is for them, if there is. The
+// caller holds mu.
+func (b *Broker) serve(f *farm, w *waiter, brief bool, now time.Time) {
+	if isClosed(w.gone) { // and about to leave the queue
+		return
+	}
+	l := b.shared(f, w, now)
+	if l == nil {
+		l = b.reserve(f, w, brief, now)
+	}
+	if l == nil {
+		return
+	}
+	f.dequeue(w)
+	l.join()
+	w.granted <- l
 }
 
-// inVain reports whether w, who comes when others wait already, cannot be served
-// at all. Then the others need not be looked at: a crowd, or a stranger who brings
-// one, must not cost a decision for everybody with each new arrival. Who could be
-// served takes their turn. The caller holds mu.
-func (b *Broker) inVain(f *farm, w *waiter, now time.Time) bool {
-	for _, l := range f.logons {
-		if l.droppable() {
-			return false // there may be more to give than it seems
-		}
-	}
-	d, err := b.decision(f, w, len(f.queue) > crowd, now)
+// prospect is what somebody has to hope for who comes when others wait already.
+type prospect int
+
+const (
+	inVain  prospect = iota // nothing now
+	inTurn                  // perhaps something, when those before them have been looked at
+	outside                 // their own session, which is nobody else's
+)
+
+// prospectOf says what w has to hope for. Where that is nothing, or theirs alone, the
+// others need not be looked at: a crowd, or a stranger who brings one, must not cost
+// a decision for everybody with each new arrival. The caller holds mu.
+func (b *Broker) prospectOf(f *farm, w *waiter, now time.Time) prospect {
+	d, err := b.decision(f, w, true, now)
 	if err != nil {
-		return false
+		return inTurn
 	}
 	if why := b.tooMany(f, w.id, b.settings(f.name)); why != "" && d.Own == nil {
 		d = placement.Decision{Kind: placement.WaitForSlot, Class: placement.ClassTooMany, Reason: why}
 	}
 	w.last = d
-	return d.Host == ""
+	switch {
+	case d.Own != nil:
+		return outside
+	case d.Host == "" && !f.mayDrop():
+		return inVain
+	}
+	return inTurn
+}
+
+// mayDrop reports whether there may be more to give than it seems.
+func (f *farm) mayDrop() bool {
+	for _, l := range f.logons {
+		if l.droppable() {
+			return true
+		}
+	}
+	return false
 }
 
 // fillIn adds to w's last decision what was looked at for it. The caller holds mu.
@@ -125,8 +155,7 @@ func (b *Broker) fillIn(f *farm, w *waiter, now time.Time) {
 	}
 }
 
-// decision is what w would get now, perhaps in brief; nothing is reserved. The caller
-// holds mu.
+// decision is what w would get now; nothing is reserved. The caller holds mu.
 func (b *Broker) decision(f *farm, w *waiter, brief bool, now time.Time) (placement.Decision, error) {
 	view, _, err := b.view(f, w.id, f.freeKey(w.id), now)
 	if err != nil {

@@ -290,7 +290,7 @@ func (b *Broker) lingered(l *logon, since time.Time) {
 		return
 	}
 	b.drop(l)
-	b.pump(b.farm(l.res.Farm), now)
+	b.pumpSoon(b.farm(l.res.Farm), now)
 }
 
 // drop releases l's reservation. Connections that still share it go on; dropping

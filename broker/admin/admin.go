@@ -54,6 +54,8 @@ type Status struct {
 	Waiting []Waiting
 	// Leaving are the sessions that were told to log off and are not gone yet.
 	Leaving []sessions.Ref
+	// Stuck are those of Leaving that should have been gone long ago.
+	Stuck []sessions.Ref
 }
 
 // Farm is how one farm is run.

@@ -98,6 +98,8 @@ type Session struct {
 	HoldsSlot       bool          `json:"holds_slot"`
 	// Leaving: it was told to log off.
 	Leaving bool `json:"leaving,omitempty"`
+	// Stuck: it should have been gone long ago; its slot stays taken.
+	Stuck bool `json:"stuck,omitempty"`
 	// Stale: the host's reading is too old to place users by.
 	Stale bool `json:"stale,omitempty"`
 	// Key tells this session from another one that gets its ID later: whoever wants
@@ -225,6 +227,7 @@ func (s *Status) viewSession(h *sessions.HostState, x sessions.Session) Session 
 		ClientName:  x.ClientName, ClientAddr: x.ClientAddr, Program: x.Program,
 		HoldsSlot: h.Counted(x),
 		Leaving:   slices.Contains(s.Leaving, ref),
+		Stuck:     slices.Contains(s.Stuck, ref) || x.State == sessions.StateDown,
 		Stale:     !h.Fresh(s.Now),
 	}
 	out.Key = KeyOf(ref)

@@ -16,6 +16,9 @@ import (
 type Ceilings struct {
 	PerHost   int `json:"per_host_per_hour"`
 	PerClient int `json:"per_client_per_hour"`
+	PerFarm   int `json:"per_farm_per_hour"`
+	// All bounds those in all farms together.
+	All int `json:"per_hour"`
 }
 
 // Would sums up what evict mode would have done while the mode was shadow.
@@ -90,6 +93,7 @@ type Summary struct {
 
 type stamp struct {
 	at     time.Time
+	farm   string
 	host   string
 	client netip.Addr
 }
@@ -147,7 +151,7 @@ func (s *Summary) Add(r *Record) {
 		l.For = "headroom"
 	}
 	if l.Stopped = s.stops(&l); l.Stopped == "" {
-		s.done = append(s.done, stamp{l.At, l.Host, l.Client})
+		s.done = append(s.done, stamp{l.At, l.Farm, l.Host, l.Client})
 	}
 	s.seen[v.Ref()] = len(w.Logoffs)
 	w.Logoffs = append(w.Logoffs, l)
@@ -156,7 +160,7 @@ func (s *Summary) Add(r *Record) {
 // stops is the ceiling that l would have met, "" if none.
 func (s *Summary) stops(l *WouldLogoff) string {
 	s.done = slices.DeleteFunc(s.done, func(x stamp) bool { return l.At.Sub(x.at) >= time.Hour })
-	onHost, byClient := 0, 0
+	onHost, byClient, inFarm := 0, 0, 0
 	for _, x := range s.done {
 		if x.host == l.Host {
 			onHost++
@@ -164,12 +168,19 @@ func (s *Summary) stops(l *WouldLogoff) string {
 		if x.client.IsValid() && x.client == l.Client {
 			byClient++
 		}
+		if x.farm == l.Farm {
+			inFarm++
+		}
 	}
 	switch c := s.ceilings(l.Farm); {
 	case c.PerHost > 0 && onHost >= c.PerHost:
 		return "per_host_per_hour"
 	case c.PerClient > 0 && byClient >= c.PerClient:
 		return "per_client_per_hour"
+	case c.PerFarm > 0 && inFarm >= c.PerFarm:
+		return "per_farm_per_hour"
+	case c.All > 0 && len(s.done) >= c.All:
+		return "per_hour"
 	}
 	return ""
 }

@@ -89,6 +89,29 @@ func TestWould(t *testing.T) {
 	}
 }
 
+// TestWouldMeetsEachCeiling: three would go, one ceiling allows two.
+func TestWouldMeetsEachCeiling(t *testing.T) {
+	for _, c := range []struct {
+		ceilings Ceilings
+		stopped  string
+	}{
+		{Ceilings{}, ""},
+		{Ceilings{PerHost: 2}, "per_host_per_hour"},
+		{Ceilings{PerClient: 2}, "per_client_per_hour"},
+		{Ceilings{PerFarm: 2}, "per_farm_per_hour"},
+		{Ceilings{All: 2}, "per_hour"},
+	} {
+		s := NewSummary(func(string) Ceilings { return c.ceilings })
+		for id := range 3 {
+			s.Add(shadow(id, "alice", "ts1", id+1, time.Hour))
+		}
+		w := s.Would()
+		if got := w.Logoffs[2].Stopped; got != c.stopped || w.Logoffs[1].Stopped != "" {
+			t.Errorf("%+v stops %q", c.ceilings, got)
+		}
+	}
+}
+
 func TestFilter(t *testing.T) {
 	r := full()
 	would := *shadow(0, "alice", "ts2", 7, time.Hour)

@@ -47,6 +47,8 @@ func TestOperatorsOrdersOverTheSocket(t *testing.T) {
 	conns, err := s.ask().Connections(t.Context(), "")
 	if err != nil || len(conns.Connections) != 1 || conns.Connections[0].Host != "ts1" || conns.Connections[0].Said != "alice" {
 		t.Errorf("connections: %+v, %v", conns, err)
+	} else if x := conns.Connections[0]; x.ToHost == nil || *x.ToHost == 0 || *x.ToClient == 0 {
+		t.Errorf("the bytes of the connection are %v and %v", x.ToHost, x.ToClient)
 	}
 
 	if _, err := s.ask().Drain(t.Context(), "ts1", true); err != nil {

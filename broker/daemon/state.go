@@ -20,7 +20,7 @@ func (s state) Status() admin.Status {
 	st, cfg := s.d.broker.Status(), s.d.config()
 	out := admin.Status{
 		Now: time.Now(), Version: s.d.opts.Version, StartedAt: s.d.startedAt,
-		Snapshot: s.d.Snapshot(), Leaving: st.Leaving, Connections: s.d.connections(st),
+		Snapshot: s.d.Snapshot(), Leaving: st.Leaving, Stuck: st.Stuck, Connections: s.d.connections(st),
 	}
 	for _, f := range cfg.Farms {
 		farm := admin.Farm{Name: f.Name, Mode: s.d.broker.Mode(f.Name).String()}

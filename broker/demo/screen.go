@@ -32,22 +32,22 @@ func (s *screen) welcome(f *farm, rdp net.Addr, d *daemon.Daemon, socket string)
 	s.printf(`rdpbroker demo: two simulated Windows hosts with %d slots each, all taken, and the broker in front.
 
 %s
-Point any RDP client at %s. The hosts want the password first (NLA); everybody's is %[6]q.
+Point any RDP client at %s. The hosts want the password first (NLA); everybody's is %[7]q.
 Try, each in a window of its own:
 
-  xfreerdp /v:%[3]s /cert:ignore /size:1024x768 /p:%[6]s /u:erin    a new user: room is made once the host has accepted the password
+  xfreerdp /v:%[3]s /cert:ignore /size:1024x768 /p:%[7]s /u:erin    a new user: room is made once the host has accepted the password
   xfreerdp /v:%[3]s /cert:ignore /size:1024x768 /p:wrong /u:frank  a guesser: the host refuses, and nobody is logged off
-  xfreerdp /v:%[3]s /cert:ignore /size:1024x768 /p:%[6]s /u:carol   back to her own session on ts2
+  xfreerdp /v:%[3]s /cert:ignore /size:1024x768 /p:%[7]s /u:carol   back to her own session on ts2
 
 Without the broker, for comparison: rdpbroker demo --without-broker
-The page:        %[7]s
+The page:        %[6]s
                  (this link logs one browser in, once; another one: rdpbroker page --socket %[4]s)
 Ask the broker:  rdpbroker top --socket %[4]s
                  rdpbroker explain bob --socket %[4]s
 Metrics and health: http://%[5]s/metrics  http://%[5]s/healthz
 Ctrl-C ends the demo. What the broker decides:
 
-`, slots, f.table(), rdp, socket, d.MetricsAddr(), userPassword, d.PageLink())
+`, slots, f.table(), rdp, socket, d.MetricsAddr(), d.PageLink(), userPassword)
 }
 
 func (s *screen) bare(f *farm) {

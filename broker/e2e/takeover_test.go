@@ -7,6 +7,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -177,14 +179,21 @@ func newMirrorSite(t *testing.T) *site {
 	return s
 }
 
-// crowdSize is 5,000, and less where descriptors are short: a connection takes two
-// here and two in the broker.
+// crowdSize is what CROWD in the environment says, else 500, and less where descriptors
+// are short: a connection takes two here and two in the broker.
 func crowdSize(t *testing.T) int {
+	n := 500
+	if s := os.Getenv("CROWD"); s != "" {
+		var err error
+		if n, err = strconv.Atoi(s); err != nil {
+			t.Fatalf("CROWD: %v", err)
+		}
+	}
 	var have syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &have); err != nil {
 		t.Fatal(err)
 	}
-	return min(500, int(have.Max)/4-500)
+	return min(n, int(have.Max)/3-500)
 }
 
 // TestTakeOver starts a second program while the first one carries thousands of

@@ -27,7 +27,8 @@ const (
 	// Other reasons to wait.
 	ClassOwnHostFull Class = "own-host-full" // the caller's own session is on a host that is full
 	ClassTooMany     Class = "too-many-reservations"
-	ClassInternal    Class = "internal" // the ledger failed, or other brokers were faster
+	ClassBehind      Class = "behind-others" // those who came before are looked at first
+	ClassInternal    Class = "internal"      // the ledger failed, or other brokers were faster
 	// ClassNoHost: the farm has none.
 	ClassNoHost Class = "no-host"
 	// ClassEnough: there are as many free slots as the farm wants.
@@ -47,7 +48,7 @@ func (k Kind) Classes() []Class {
 		return []Class{
 			ClassEvictionOff, ClassShadow, ClassClientCeiling, ClassHostCeiling, ClassFarmCeiling,
 			ClassHours, ClassUnproven, ClassCaller,
-			ClassNoVictim, ClassOwnHostFull, ClassTooMany, ClassInternal,
+			ClassNoVictim, ClassOwnHostFull, ClassTooMany, ClassBehind, ClassInternal,
 		}
 	case KeepFree:
 		return []Class{

@@ -71,6 +71,9 @@ func someSession(t *rapid.T, id int) sessions.Session {
 	if chance(t, 3, "client known") {
 		s.ClientAddr = someClient.Draw(t, "from")
 	}
+	if s.State == sessions.StateActive && !chance(t, 6, "input not told") {
+		s.LastInputAt = now.Add(-someAgo.Draw(t, "last input"))
+	}
 	if chance(t, 6, "marked") {
 		s.KeepUntil = now.Add(-someAgo.Draw(t, "kept until"))
 	}

@@ -73,7 +73,9 @@ func DisconnectIdle(v View, p Policy) Decision {
 			if best := dec.Idle; best == nil || idle > best.For || idle == best.For && best.Host == h.Host.Name && s.ID < best.Session.ID {
 				dec.Idle = &Idle{Host: h.Host.Name, Session: *s, For: idle}
 			}
-			d.note(h.Host.Name, s, "idle", "no input for "+short(idle))
+			if !v.Brief {
+				d.note(h.Host.Name, s, "idle", "no input for "+short(idle))
+			}
 		}
 	}
 	dec.Class = ClassNoVictim

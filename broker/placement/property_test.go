@@ -353,6 +353,15 @@ func TestDecideNeverPanics(t *testing.T) {
 			t.Fatalf("%+v", d)
 		}
 		v := s.view
+		whole := v
+		whole.Snapshot = sessions.NewSnapshot(s.hosts)
+		placement.Headroom(whole, s.policy)
+		placement.DisconnectIdle(whole, s.policy)
+		for _, c := range placement.Look(whole, s.id, s.policy) {
+			if c.Chosen || c.Why == "" {
+				t.Fatalf("looked at %+v", c)
+			}
+		}
 		v.Snapshot = nil
 		if d := placement.Decide(v, s.id, s.policy); d.Kind != placement.Refuse {
 			t.Fatalf("without a snapshot: %+v", d)

@@ -98,7 +98,7 @@ func (o *office) couldServe(c *call, h *host, now time.Time) string {
 	if !o.well(h, now) || h.leavingOf(c.id) || o.evictsOwn(h, c.id) {
 		return ""
 	}
-	if me, taken := c.id.Account(); taken && o.hasOwn(c.id) {
+	if me, exact := c.id.Account(); exact && o.hasOwn(c.id) {
 		if _, s := h.of(me); s == nil {
 			return "" // waits for the host that has their own session
 		}
@@ -132,7 +132,7 @@ func (o *office) couldServe(c *call, h *host, now time.Time) string {
 // returning reports whether the owner of a session may be on the way back.
 func (o *office) returning(a sessions.Account, now time.Time) bool {
 	for _, p := range o.promises {
-		if me, taken := p.who.Account(); taken && me.Matches(a) && now.Before(p.expires.Add(beat+o.setup.lag)) {
+		if me, exact := p.who.Account(); exact && me.Matches(a) && now.Before(p.expires.Add(beat+o.setup.lag)) {
 			return true
 		}
 	}

@@ -28,8 +28,8 @@ func (c *call) cancelled() bool { return c.ctx.Err() != nil }
 
 // honest: the caller is who the broker takes them for, or is taken for nobody.
 func honest(u *user, id sessions.Identity) bool {
-	a, taken := id.Account()
-	return !taken || a.Matches(u.account)
+	a, exact := id.Account()
+	return !exact || a.Matches(u.account)
 }
 
 // promise is a reservation, as the audit told of it.
@@ -63,7 +63,7 @@ func (o *office) holds(p *promise, now time.Time) bool {
 	case p.conns == 0 && !p.closed.IsZero() && now.After(p.closed.Add(linger+beat+o.setup.lag)):
 		return false
 	}
-	if a, taken := p.who.Account(); taken {
+	if a, exact := p.who.Account(); exact {
 		for _, s := range p.host.truth {
 			if s.account.Matches(a) && (s.active || p.host.counts) && s.leaving == "" && now.After(s.since.Add(o.setup.lag)) {
 				return false // the session itself holds it
@@ -286,11 +286,10 @@ func (o *office) isPromised(id sessions.Identity) bool {
 	return false
 }
 
-// hasOwn reports whether id has a session somewhere, or had when it was read last;
-// of a guess it is that account's.
+// hasOwn reports whether id has a session somewhere, or had when it was read last.
 func (o *office) hasOwn(id sessions.Identity) bool {
-	me, taken := id.Account()
-	return taken && slices.ContainsFunc(o.hosts, func(h *host) bool {
+	me, exact := id.Account()
+	return exact && slices.ContainsFunc(o.hosts, func(h *host) bool {
 		_, s := h.of(me)
 		r := o.observed.Host(h.name).Report
 		return s != nil || r != nil && slices.ContainsFunc(r.Sessions, func(x sessions.Session) bool { return x.Account.Matches(me) })

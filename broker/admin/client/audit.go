@@ -9,6 +9,7 @@ import (
 
 	"github.com/rdpbroker/rdpbroker/broker/admin"
 	"github.com/rdpbroker/rdpbroker/broker/audit"
+	"github.com/rdpbroker/rdpbroker/broker/placement"
 )
 
 // AuditLine is one record for people, on one line: when, what, who from where, whom
@@ -25,7 +26,7 @@ func AuditLine(r *audit.Record) string {
 		b.WriteString("  " + note(*r.Note))
 	case r.Setting != "" || r.Session != nil && r.Decision.Victim == nil:
 		b.WriteString("  " + order(r))
-	case r.By == "": // an operator's logoff has no caller
+	case r.By == "" && r.Decision.Kind != placement.KeepFree && r.Decision.Kind != placement.Disconnect: // these have no caller
 		b.WriteString("  " + auditCaller(r))
 	}
 	if r.Decision.Host != "" {

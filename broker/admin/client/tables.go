@@ -156,8 +156,14 @@ func WriteSessions(w io.Writer, list admin.Sessions) error {
 
 func sessionNotes(s *admin.Session) []string {
 	var notes []string
-	if s.Leaving {
+	switch {
+	case s.Stuck:
+		notes = append(notes, "is stuck: it does not log off, and keeps its slot")
+	case s.Leaving:
 		notes = append(notes, "is being logged off")
+	}
+	if k := s.Kept; k != nil {
+		notes = append(notes, "kept until "+k.Until.Local().Format("2006-01-02 15:04")+" by "+k.By)
 	}
 	if !s.HoldsSlot {
 		notes = append(notes, "holds no slot")

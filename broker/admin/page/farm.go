@@ -15,7 +15,8 @@ const inlineSessions = 200
 // farm is the farm as it was rendered last.
 type farm struct {
 	version          string
-	summary, waiting string // HTML
+	farms            []string // their names
+	summary, waiting string   // HTML
 	order            []string
 	rows             map[string]*row
 }
@@ -67,7 +68,10 @@ func (c *change) json() []byte {
 
 // update renders what has changed, and returns it.
 func (f *farm) update(p *Page, st admin.Status) (c change) {
-	f.version = st.Version
+	f.version, f.farms = st.Version, nil
+	for _, x := range st.Farms {
+		f.farms = append(f.farms, x.Name)
+	}
 	overview := st.Overview()
 	if err := p.state.Ready(); err != nil {
 		overview.NotReady = err.Error()
@@ -129,6 +133,9 @@ func ordersByHost(st *admin.Status) map[string]string {
 	out := map[string]string{}
 	for _, ref := range st.Leaving {
 		out[ref.Host] += "leaving " + admin.KeyOf(ref) + ";"
+	}
+	for _, ref := range st.Stuck {
+		out[ref.Host] += "stuck " + admin.KeyOf(ref) + ";"
 	}
 	for _, k := range st.Kept {
 		out[k.Session.Host] += "kept " + admin.KeyOf(k.Session) + k.Until.String() + ";"

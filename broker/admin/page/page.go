@@ -184,6 +184,7 @@ type indexView struct {
 	Life    string
 	Now     int64 // the broker's clock, Unix time in seconds
 	Version string
+	Farms   []string
 	Summary template.HTML
 	Waiting template.HTML
 	Rows    []template.HTML
@@ -195,7 +196,7 @@ func (p *Page) index(w http.ResponseWriter, r *http.Request) {
 	who := auth.PersonOf(r.Context())
 	v := indexView{Person: who, Role: who.Role.String(), CSRF: who.CSRF(), Life: p.life, Now: time.Now().Unix()}
 	p.mu.Lock()
-	v.Seq, v.Version = p.hub.Last(), p.farm.version
+	v.Seq, v.Version, v.Farms = p.hub.Last(), p.farm.version, p.farm.farms
 	v.Summary, v.Waiting = template.HTML(p.farm.summary), template.HTML(p.farm.waiting)
 	for _, name := range p.farm.order {
 		v.Rows = append(v.Rows, template.HTML(p.farm.rows[name].html))

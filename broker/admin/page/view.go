@@ -208,7 +208,7 @@ func viewSession(s *admin.Session, now time.Time) sessionView {
 		}
 	}
 	switch {
-	case s.State == sessions.StateDown:
+	case s.Stuck:
 		v.Kind = "stuck"
 	case s.Leaving:
 		v.Kind = "leaving"
@@ -224,7 +224,10 @@ func viewSession(s *admin.Session, now time.Time) sessionView {
 	if s.ClientAddr.IsValid() {
 		v.From = strings.TrimSpace(v.From + " " + admin.Clean(s.ClientAddr.String(), maxWord))
 	}
-	if s.Leaving {
+	switch {
+	case s.Stuck:
+		v.Notes = append(v.Notes, "does not log off, and keeps its slot")
+	case s.Leaving:
 		v.Notes = append(v.Notes, "is being logged off")
 	}
 	if k := s.Kept; k != nil {
@@ -310,7 +313,7 @@ func viewRecord(r *audit.Record) recordView {
 		said, ok = kinds[r.Decision.Kind]
 	}
 	if !ok {
-		said = [2]string{string(r.Event), "order"}
+		said = [2]string{admin.Clean(string(r.Event), maxWord), "order"}
 	}
 	v.Verb, v.Kind = said[0], said[1]
 	switch {

@@ -168,7 +168,8 @@ func keepCommand() *cobra.Command {
 		Args:  exactly(1, "one session"),
 	}
 	a := actFlags(c, false)
-	how := c.Flags().Duration("for", 8*time.Hour, "how long, 720h at most")
+	how := durationValue(8 * time.Hour)
+	c.Flags().Var(&how, "for", "how long, 30d at most")
 	off := c.Flags().Bool("off", false, "keep it no longer")
 	c.MarkFlagsMutuallyExclusive("for", "off")
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -180,7 +181,7 @@ func keepCommand() *cobra.Command {
 			if *off {
 				return b.Unkeep(ctx, t)
 			}
-			return b.Keep(ctx, t, *how)
+			return b.Keep(ctx, t, time.Duration(how))
 		})
 	}
 	return c

@@ -178,7 +178,7 @@ func (o *auditOptions) sumUp(ctx context.Context, w io.Writer, files []string, c
 			return audit.Ceilings{}
 		}
 		e := cfg.Farm(farm).Policy.Eviction
-		return audit.Ceilings{PerHost: e.PerHostPerHour, PerClient: e.PerClientPerHour}
+		return audit.Ceilings{PerHost: e.PerHostPerHour, PerClient: e.PerClientPerHour, PerFarm: e.PerFarmPerHour, All: e.PerHour}
 	})
 	_, err := audit.Read(ctx, files, func(l audit.Line) error {
 		if o.filter.Match(&l.Record) {

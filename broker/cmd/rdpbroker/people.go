@@ -171,22 +171,20 @@ func machineCommand() *cobra.Command {
 		Args:  exactly(1, "one name"),
 	}
 	p, role := peopleFlagsOf(c), roleFlag(c)
-	life := c.Flags().Duration("for", 365*24*time.Hour, "how long the token is good; 0: without end")
+	life := durationValue(365 * 24 * time.Hour)
+	c.Flags().Var(&life, "for", "how long the token is good, such as 90d; 0s: without end")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		r, err := auth.ParseRole(*role)
 		if err != nil {
 			return usageError{err}
-		}
-		if *life < 0 {
-			return usageError{errors.New("--for takes no negative time")}
 		}
 		path, err := p.path()
 		if err != nil {
 			return err
 		}
 		var until time.Time
-		if *life > 0 {
-			until = time.Now().Add(*life)
+		if life > 0 {
+			until = time.Now().Add(time.Duration(life))
 		}
 		e, token, err := auth.NewMachine(args[0], r, until)
 		if err != nil {

@@ -170,6 +170,7 @@ function post(path, data) {
 // Asks once, and says what will happen. Resolves to what was entered, or null.
 function confirmed({ title, text, list, input, yes, danger }) {
   const d = $("dialog");
+  if (answer) { d.returnValue = "no"; answer(); answer = null; } // the question before was left without one
   $("dialog-title").textContent = title;
   $("dialog-text").textContent = text;
   $("dialog-list").hidden = !list;
@@ -183,8 +184,17 @@ function confirmed({ title, text, list, input, yes, danger }) {
   d.returnValue = "no";
   d.showModal();
   (input || button).focus();
-  return new Promise((done) => d.addEventListener("close", () => done(d.returnValue === "yes" ? (input ? input.value : "") : null), { once: true }));
+  return new Promise((done) => { answer = () => done(d.returnValue === "yes" ? (input ? input.value : "") : null); });
 }
+// The dialog tells late that it was closed: an answer counts for the question that
+// was asked last, and only while no other is open.
+let answer = null;
+$("dialog").addEventListener("close", () => {
+  if ($("dialog").open || !answer) return;
+  const a = answer;
+  answer = null;
+  a();
+});
 function textarea(label) {
   const t = document.createElement("textarea");
   t.rows = 4; t.maxLength = 2000; t.required = true; t.setAttribute("aria-label", label); t.placeholder = label;
