@@ -140,7 +140,11 @@ func (r *results) table() string {
 		}
 		if r.compared() {
 			least, most := r.span(ours, m)
-			row = append(row, fmt.Sprintf("%.2f", r.ratio(ours, m)), fmt.Sprintf("%.2f to %.2f", least, most))
+			if q := r.ratio(ours, m); math.IsNaN(q) || math.IsInf(q, 0) { // of nothing
+				row = append(row, "-", "-")
+			} else {
+				row = append(row, fmt.Sprintf("%.2f", q), fmt.Sprintf("%.2f to %.2f", least, most))
+			}
 		}
 		rows = append(rows, row)
 	}
@@ -194,7 +198,7 @@ const (
 // section is the text for docs/benchmarks.md.
 func (r *results) section(table string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s. %s. %d rounds in %s, %d idle connections; load before: %s.\n\n", time.Now().UTC().Format(time.DateOnly), machine(), r.effort.rounds, r.took.Round(time.Second), r.effort.idle, r.loadBefore)
+	fmt.Fprintf(&b, "%s. %s. %d rounds in %s, %d idle connections; load before %s, after %s.\n\n", time.Now().UTC().Format(time.DateOnly), machine(), r.effort.rounds, r.took.Round(time.Second), r.effort.idle, r.loadBefore, loadAverage())
 	b.WriteString(table)
 	b.WriteString("\n`ratios_to_haproxy` in `bin/bench.json` (of several rows with one name the geometric mean):\n\n")
 	ratios := r.ratios()
