@@ -20,6 +20,8 @@ const (
 	// flushAfter is how long lines may stay in the system's memory, where a loss of
 	// power takes them.
 	flushAfter = time.Second
+	// reopenWait bounds how long Reopen waits for what was recorded before it.
+	reopenWait = 500 * time.Millisecond
 )
 
 // Writer keeps records as JSON lines, one Record a line, in a chain: see Link.
@@ -33,7 +35,8 @@ type Writer struct {
 	untidy chan struct{} // holds one value when there may be something to pack or delete
 
 	written, dropped, failed atomic.Uint64
-	ended                    atomic.Bool // Close has begun
+	underway                 atomic.Int64 // recorded, and not written yet
+	ended                    atomic.Bool  // Close has begun
 
 	// mu keeps lines whole and in order, and guards everything below. It is held
 	// while the disk is waited for, but never by Record.
@@ -123,9 +126,11 @@ func (w *Writer) Record(r Record) {
 		w.dropped.Add(1)
 		return
 	}
+	w.underway.Add(1)
 	select {
 	case w.queue <- r:
 	default:
+		w.underway.Add(-1)
 		w.dropped.Add(1)
 	}
 }
@@ -150,6 +155,7 @@ func (w *Writer) Run(ctx context.Context) error {
 			w.mu.Lock()
 			w.write(r)
 			w.mu.Unlock()
+			w.underway.Add(-1)
 			if !armed {
 				flush.Reset(flushAfter)
 				armed = true
@@ -164,8 +170,12 @@ func (w *Writer) Run(ctx context.Context) error {
 }
 
 // Reopen opens the file anew under its name, after something else has moved the
-// old one away. The chain goes on. If that fails, the old one stays in use.
+// old one away. The chain goes on. If that fails, the old one stays in use. What was
+// recorded before goes into the old one, unless writing it takes too long.
 func (w *Writer) Reopen() error {
+	for late := time.Now().Add(reopenWait); w.underway.Load() > 0 && time.Now().Before(late); {
+		time.Sleep(time.Millisecond)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.path == "" || w.closed {

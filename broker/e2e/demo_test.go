@@ -53,7 +53,7 @@ func TestDemo(t *testing.T) {
 	ctx := deadline(t, 2*aMinute)
 	demo, rdp := startDemo(t, ctx)
 	metrics := demo.waitPrinted(ctx, `(http://\S+)/metrics`)[1]
-	socket := demo.waitPrinted(ctx, `rdpbroker hosts --socket (\S+)`)[1]
+	socket := demo.waitPrinted(ctx, `rdpbroker top --socket (\S+)`)[1]
 
 	// A wrong password makes no room.
 	guesser := demo.waitPrinted(ctx, `xfreerdp (.*/p:wrong /u:\w+)`)[1]
