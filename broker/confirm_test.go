@@ -345,3 +345,22 @@ func TestALogonAtTheLastMomentAmongNamesakes(t *testing.T) {
 		krug.expect("waiting")
 	})
 }
+
+// A host that is read by text may take the same session for another one from one
+// reading to the next. Its user is confirmed once, and their slot is counted once.
+func TestASessionUnderAnotherName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, evicting(), newHost("ts1", 2))
+		w.connect(named("alice")).expect("ts1")
+		w.mustLogon(t, "ts1", "alice")
+		w.read()
+		w.expectSeen(t, 1, 0)
+		w.host("ts1").find("alice").Incarnation = "another"
+		w.read()
+		w.expectSeen(t, 1, 0)
+		if n := w.count(audit.Confirmed); n != 1 {
+			t.Errorf("confirmed %d times", n)
+		}
+		w.connect(named("bob")).expect("ts1") // there is one more slot
+	})
+}
