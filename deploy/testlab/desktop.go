@@ -109,13 +109,14 @@ func parseDesktop(text string) (d Desktop, err error) {
 }
 
 // Background is a command that changes the background of d, a desktop of this host, to
-// each of the colours ("#aabbcc"), again and again if it is to go on for ever.
-func (h *XRDPHost) Background(ctx context.Context, d Desktop, forever bool, colours ...string) *exec.Cmd {
-	script := `for c in "$@"; do xsetroot -solid "$c" || exit 1; done`
-	if forever {
-		script = "while :; do " + script + "; done"
-	}
+// each of the colours ("#aabbcc"), once and then again and again for that many seconds.
+func (h *XRDPHost) Background(ctx context.Context, d Desktop, seconds int, colours ...string) *exec.Cmd {
 	// The display and its key are in the environment of the desktop's first process.
-	script = "export $(tr '\\0' '\\n' <\"/proc/$0/environ\" | grep -E '^(DISPLAY|XAUTHORITY|HOME)='); " + script
-	return h.Command(ctx, append([]string{"sh", "-c", script, strconv.Itoa(d.PID)}, colours...)...)
+	script := `export $(tr '\0' '\n' <"/proc/$0/environ" | grep -E '^(DISPLAY|XAUTHORITY|HOME)=')
+end=$(($(date +%s) + $1)); shift
+while :; do
+	for c in "$@"; do xsetroot -solid "$c" || exit 1; done
+	[ "$(date +%s)" -lt "$end" ] || exit 0
+done`
+	return h.Command(ctx, append([]string{"sh", "-c", script, strconv.Itoa(d.PID), strconv.Itoa(seconds)}, colours...)...)
 }
