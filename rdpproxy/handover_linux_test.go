@@ -31,11 +31,12 @@ func TestHandOver(t *testing.T) {
 	b := newBench(t, Config{AnswerWait: -1, MaxPerClient: 1000, MaxPendingPerClient: 1000, DialsPerHost: 100}, host.to())
 	const n = 40
 	var clients sync.WaitGroup
+	begin := make(chan struct{})
 	for i := range n {
 		c := b.dial(t, "")
 		_ = c.SetDeadline(time.Now().Add(3 * patience))
 		clients.Go(func() {
-			if err := transfer(c, uint64(i)); err != nil {
+			if err := transfer(c, uint64(i), begin); err != nil {
 				t.Errorf("connection %d: %v", i, err)
 			}
 		})
@@ -43,6 +44,7 @@ func TestHandOver(t *testing.T) {
 	b.counts.until(t, "all are relayed", func(c *counts) bool { return c.opened >= n })
 	b.stop()
 	<-b.served
+	close(begin)
 
 	done := make(chan struct{})
 	go func() { clients.Wait(); close(done) }()
@@ -88,9 +90,9 @@ func TestHandOver(t *testing.T) {
 	b.counts.mu.Unlock()
 }
 
-// transfer sends pseudo-random bytes and wants them back, both at its own pace, and
-// then the end.
-func transfer(c net.Conn, seed uint64) error {
+// transfer sends pseudo-random bytes once begin is closed and wants them back, both at
+// its own pace, and then the end.
+func transfer(c net.Conn, seed uint64, begin <-chan struct{}) error {
 	r := x224.Request{Cookie: "alice", HasCookie: true, Negotiation: &x224.Negotiation{Protocols: x224.ProtocolSSL}}
 	if _, err := c.Write(r.Append(nil)); err != nil {
 		return err
@@ -98,6 +100,7 @@ func transfer(c net.Conn, seed uint64) error {
 	if _, err := x224.ReadTPKT(c, x224.MaxPacket); err != nil {
 		return err
 	}
+	<-begin
 	sent := sha256.New()
 	errs := make(chan error, 1)
 	go func() {
