@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/rdpbroker/rdpbroker/rdpproxy/relay"
 )
@@ -36,7 +37,16 @@ func testCut(t *testing.T, run RunFunc) {
 			}
 		}},
 		{"one side reset, the other still talking", func(t *testing.T, l *line) {
-			go func() { _, _ = io.Copy(l.host, newStream(1, 1<<40)) }()
+			go func() {
+				_, _ = io.CopyN(l.host, newStream(1, 1<<40), 2<<20)
+				// Then slowly: after relay.MaxDrain the relay would end by itself.
+				for {
+					if _, err := l.host.Write(make([]byte, 1<<10)); err != nil {
+						return
+					}
+					time.Sleep(time.Millisecond)
+				}
+			}()
 			if _, err := io.CopyN(io.Discard, l.client, 1<<20); err != nil {
 				t.Fatal(err)
 			}
