@@ -69,10 +69,12 @@ func (r *results) span(name string, m measure) (least, most float64) {
 // ratios are ours by the names in bench.json: of several measures with one name
 // their geometric mean.
 func (r *results) ratios() map[string]float64 {
+	// Memory that was given back while it was measured counts as next to none.
+	const least = 0.001
 	logs := map[string][]float64{}
 	for _, m := range measures {
 		if m.ratio != "" {
-			logs[m.ratio] = append(logs[m.ratio], math.Log(r.ratio(ours, m)))
+			logs[m.ratio] = append(logs[m.ratio], math.Log(max(r.ratio(ours, m), least)))
 		}
 	}
 	out := map[string]float64{}
