@@ -167,17 +167,6 @@ func (o *office) disconnected(h *testlab.XRDPHost, user string) testlab.Desktop 
 	return desk
 }
 
-// host is the office's host with this name.
-func (o *office) host(name string) *testlab.XRDPHost {
-	for _, h := range o.hosts {
-		if h.Name == name {
-			return h
-		}
-	}
-	o.t.Fatalf("no host %q", name)
-	return nil
-}
-
 // shows waits until the screen shows host and user of desk, and since when it runs.
 func (o *office) shows(d *testlab.Display, c *testlab.Client, desk testlab.Desktop) {
 	o.t.Helper()

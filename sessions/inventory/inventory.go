@@ -275,8 +275,6 @@ func (inv *Inventory) problem(ctx context.Context, name string, err error) {
 	inv.change(ctx, name, func(w *watched) { w.state.Problem = fmt.Sprintf("%v", err) })
 }
 
-// change alters one host's state and publishes, unless the watcher that asks for
-// it has been stopped in the meantime.
 // space sets how soon the next reading may be asked for, after r: not so soon only if
 // r brings no news, and was wanted again soon after the one before.
 func (w *watched) space(r *sessions.Report) {
@@ -290,6 +288,8 @@ func (w *watched) space(r *sessions.Report) {
 	w.spacing = min(2*max(w.spacing, refreshSpacing), longestSpacing)
 }
 
+// change alters one host's state and publishes, unless the watcher that asks for
+// it has been stopped in the meantime.
 func (inv *Inventory) change(ctx context.Context, name string, alter func(*watched)) {
 	inv.mu.Lock()
 	w := inv.watching[name]
