@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/rdpbroker/rdpbroker/broker/audit"
@@ -44,14 +45,23 @@ type Assignment struct {
 	// Waited is how long Admit waited, for a slot or for a logoff.
 	Waited time.Duration
 
-	close    func(dialErr error)
-	accepted func(ctx context.Context) error
+	b      *Broker
+	l      *logon // nil: it holds nothing
+	closed atomic.Bool
 }
 
 // Close ends the connection's hold on the reservation. dialErr is why the host
 // could not be reached, nil if it was: after a failed dial the host is left
 // alone for a while and the slot is given back at once.
-func (a *Assignment) Close(dialErr error) { a.close(dialErr) }
+func (a *Assignment) Close(dialErr error) {
+	switch {
+	case a.closed.Swap(true):
+	case a.l == nil:
+		a.b.deps.Refresh(a.Host.Name)
+	default:
+		a.b.leave(a.l, dialErr)
+	}
+}
 
 // waiter is one call of Admit that has no slot yet.
 type waiter struct {
@@ -246,29 +256,23 @@ func (b *Broker) untilProof(l *logon) *Assignment {
 func (b *Broker) assignUntilProof(l *logon) *Assignment {
 	a := b.assign(l)
 	a.NeedsProof = true
-	a.accepted = func(ctx context.Context) error { return b.accepted(ctx, l) }
 	return a
 }
 
 // assign makes one connection's handle on l. The caller holds mu.
 func (b *Broker) assign(l *logon) *Assignment {
-	a := &Assignment{Host: l.host, Reservation: l.res.ID, Decision: l.res.Decision}
-	a.accepted = func(context.Context) error { return nil }
-	closed := make(chan struct{}, 1) // holds a value once it is closed
-	a.close = func(dialErr error) {
-		select {
-		case closed <- struct{}{}:
-			b.leave(l, dialErr)
-		default:
-		}
-	}
-	return a
+	return &Assignment{Host: l.host, Reservation: l.res.ID, Decision: l.res.Decision, b: b, l: l}
 }
 
 // leave ends one connection's part in l.
 func (b *Broker) leave(l *logon, dialErr error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.parted(l, dialErr)
+}
+
+// parted is leave. The caller holds mu.
+func (b *Broker) parted(l *logon, dialErr error) {
 	now := time.Now()
 	if dialErr != nil {
 		b.unreachable[l.host.Name] = hostMark{why: dialErr.Error(), until: now.Add(hostPause)}

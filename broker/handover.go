@@ -86,9 +86,5 @@ func (b *Broker) Resume(id uint64, host sessions.Host) *Assignment {
 		l.join()
 		return b.assign(l)
 	}
-	return &Assignment{
-		Host:     host,
-		accepted: func(context.Context) error { return nil },
-		close:    func(error) { b.deps.Refresh(host.Name) },
-	}
+	return &Assignment{Host: host, b: b}
 }

@@ -45,3 +45,24 @@ func (b *Broker) AdmitNow(farmName string, id sessions.Identity) (*Assignment, b
 	l.join()
 	return b.assign(l), true
 }
+
+// CloseNow is Close for whoever must not be kept waiting: it never blocks. false means
+// that nothing was done, and that Close is to be called.
+func (a *Assignment) CloseNow(dialErr error) bool {
+	b, l := a.b, a.l
+	if l == nil || a.closed.Load() {
+		a.Close(dialErr)
+		return true
+	}
+	if !b.tryLock() {
+		return false
+	}
+	defer b.mu.Unlock()
+	if len(b.farm(l.res.Farm).queue) > 0 { // of whom each may have to be looked at
+		return false
+	}
+	if !a.closed.Swap(true) {
+		b.parted(l, dialErr)
+	}
+	return true
+}

@@ -27,7 +27,12 @@ func (b *Broker) AdmitUnproven(ctx context.Context, farmName string, id sessions
 // false there is nothing to do.
 //
 // If ctx ends first, the logoff goes on, and the slot is kept for the caller.
-func (a *Assignment) Accepted(ctx context.Context) error { return a.accepted(ctx) }
+func (a *Assignment) Accepted(ctx context.Context) error {
+	if !a.NeedsProof {
+		return nil
+	}
+	return a.b.accepted(ctx, a.l)
+}
 
 // accepted is Assignment.Accepted for a connection of l.
 func (b *Broker) accepted(ctx context.Context, l *logon) error {

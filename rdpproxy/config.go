@@ -61,6 +61,10 @@ type Config struct {
 	// Portable has goroutines serve all connections, as they do wherever there is no
 	// epoll. It is for New; Reload does not change it.
 	Portable bool
+	// Loops is how many loops serve connections where there are loops, one for each core
+	// at best, 16 at most. Each may hold one of GOMAXPROCS for itself: there should be more of
+	// them. 0: all of GOMAXPROCS but one, and 1 at least. Read once, as the first listener is served.
+	Loops int
 
 	// KeepAlive says how vanished clients and hosts are noticed.
 	KeepAlive relay.KeepAlive

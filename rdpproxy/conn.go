@@ -93,6 +93,21 @@ func (c *conn) began(rt Route, at netip.AddrPort, by server) bool {
 func (c *conn) over(r relay.Result) {
 	out := Outcome{Relay: r, Duration: time.Since(c.accepted)}
 	c.route.Done(out)
+	c.closed(out)
+}
+
+// overNow is over for a loop, which may not wait. It reports whether that was possible.
+func (c *conn) overNow(r relay.Result) bool {
+	out := Outcome{Relay: r, Duration: time.Since(c.accepted)}
+	if c.route.DoneNow == nil || !c.route.DoneNow(out) {
+		return false
+	}
+	c.closed(out)
+	return true
+}
+
+// closed counts and logs a connection that was relayed.
+func (c *conn) closed(out Outcome) {
 	c.p.observe.Closed(c.listener.Name, c.route.Host, out)
 	c.logEnd(c.route, "", out)
 	c.leave()

@@ -72,6 +72,7 @@ func (p *Proxy) Adopt(c Carried, rt Route) error {
 	q.pair.Count(c.MovedToHost, c.MovedToClient)
 	q.pair.Say(c.ToHost)
 	q.pair.Hear(c.ToClient)
+	_ = tune(hostFD, cfg.KeepAlive)                 // it may be too young to have been, see tuneAfter
 	opts := lo.options(&Config{Linger: cfg.Linger}) // nothing is awaited of the host
 	q.l.Post(func(l *loop.Loop) {
 		l.Relay(&q.pair, loop.Socket{FD: clientFD}, loop.Socket{FD: hostFD}, opts, q)

@@ -26,15 +26,37 @@ func (c *conn) logEnd(rt Route, ended string, out Outcome) {
 	if ended == "" {
 		ended = "connection ended"
 	}
-	err := out.Relay.Err
-	if out.DialError != nil {
-		err = out.DialError
+	if entry := c.p.log.Check(zapcore.InfoLevel, ended); entry != nil {
+		entry.Write(zap.Inline(&ending{c, rt.Host, rt.Why, out}))
 	}
-	c.p.log.Info(ended,
-		zap.String("listener", c.listener.Name), zap.Stringer("client", c.client),
-		zap.String("identity", c.identity), zap.String("host", rt.Host), zap.String("why", rt.Why),
-		zap.Int64("to_host", out.Relay.ToHost), zap.Int64("to_client", out.Relay.ToClient),
-		zap.Duration("duration", time.Since(c.accepted)), zap.String("closer", out.Relay.Closer), zap.Error(err))
+}
+
+// ending is the fields of that line, all in one: a slice of them would be the largest
+// thing that a short connection leaves to the garbage collector.
+type ending struct {
+	*conn
+	host, why string
+	out       Outcome
+}
+
+// MarshalLogObject implements zapcore.ObjectMarshaler.
+func (e *ending) MarshalLogObject(to zapcore.ObjectEncoder) error {
+	relay := &e.out.Relay
+	err := relay.Err
+	if e.out.DialError != nil {
+		err = e.out.DialError
+	}
+	to.AddString("listener", e.listener.Name)
+	to.AddString("client", e.client.String())
+	to.AddString("identity", e.identity)
+	to.AddString("host", e.host)
+	to.AddString("why", e.why)
+	to.AddInt64("to_host", relay.ToHost)
+	to.AddInt64("to_client", relay.ToClient)
+	to.AddDuration("duration", time.Since(e.accepted))
+	to.AddString("closer", relay.Closer)
+	zap.Error(err).AddTo(to)
+	return nil
 }
 
 // caller is what the first packet says of its sender, fit for a log: quoted and

@@ -32,11 +32,14 @@ type loops struct {
 	opts *loop.Options // as the newest configuration has it
 }
 
-// newLoops starts the loops of p: one for each core that Go may use, less one, which
-// the rest of the program shares with whatever a loop leaves to others. It returns
-// nil, and connections are served by goroutines, if the system will not have it.
+// newLoops starts the loops of p. It returns nil, and connections are served by
+// goroutines, if the system will not have it.
 func newLoops(p *Proxy) *loops {
-	e, err := loop.New(max(1, min(runtime.GOMAXPROCS(0)-1, runtime.NumCPU(), mostLoops)))
+	n := p.cfg.Load().Loops
+	if n <= 0 {
+		n = runtime.GOMAXPROCS(0) - 1
+	}
+	e, err := loop.New(max(1, min(n, mostLoops)))
 	if err != nil {
 		p.log.Warn("no loops; connections are served by goroutines", zap.Error(err))
 		return nil

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -23,9 +24,10 @@ type quick struct {
 	loops   *loops
 	l       *loop.Loop
 	fd      int32 // of the client
+	hostFD  int32 // while relaying, until it has its keep-alive
 	step    step
-	opening *opening // until a relay begins
-	timer   loop.Timer
+	opening *opening   // until a relay begins
+	timer   loop.Timer // a step takes too long; while relaying: see tuneAfter
 	pair    loop.Pair
 	release func()                  // of a place among the dials, where turn has none
 	turn    *turn                   // the place among the dials, or the wait for one
@@ -203,7 +205,7 @@ func (q *quick) come() {
 // connect dials the host.
 func (q *quick) connect() {
 	o := q.opening
-	fd, err := dialSocket(o.host.addr, q.cfg.KeepAlive)
+	fd, err := dialSocket(o.host.addr)
 	if err != nil {
 		q.undialled(err)
 		return
@@ -265,8 +267,15 @@ func (q *quick) connected(rest []byte, seen loop.Events) {
 	if q.cfg.AnswerWait <= 0 {
 		q.Answered(q.l)
 	}
+	q.hostFD = o.host.fd
+	q.l.Start(&q.timer, tuneAfter, q)
 	q.l.Relay(&q.pair, loop.Socket{FD: q.fd, Seen: o.seen | unix.EPOLLOUT}, loop.Socket{FD: o.host.fd, Seen: seen | unix.EPOLLOUT}, o.loops.options(q.cfg), q)
 }
+
+// tuneAfter is how old a relay is when the host's socket gets its keep-alive. Those are five
+// system calls, and many connections only knock: mstsc, when it is told to come back with
+// another protocol, and whoever looks whether somebody is there.
+const tuneAfter = 2 * time.Second
 
 // Answered implements loop.Owner: the dial no longer counts as in flight.
 func (q *quick) Answered(*loop.Loop) {
@@ -283,11 +292,14 @@ func (q *quick) Answered(*loop.Loop) {
 // Ended implements loop.Owner.
 func (q *quick) Ended(_ *loop.Loop, r relay.Result) {
 	q.step = finished
+	q.l.Stop(&q.timer)
 	q.Answered(q.l)
 	if q.cancel != nil {
 		q.cancel(nil)
 	}
-	q.loops.endings.add(func() { q.over(r) })
+	if !q.overNow(r) {
+		q.loops.endings.add(func() { q.over(r) })
+	}
 }
 
 // Expired implements loop.Expirer.
@@ -300,6 +312,8 @@ func (q *quick) Expired(*loop.Loop, *loop.Timer) {
 	case connecting:
 		q.l.Close(q.opening.host.fd)
 		q.undialled(os.NewSyscallError("connect", unix.ETIMEDOUT))
+	case relaying:
+		_ = tune(q.hostFD, q.cfg.KeepAlive) // a connection that is broken already fails soon enough
 	}
 }
 

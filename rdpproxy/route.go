@@ -69,6 +69,9 @@ type Route struct {
 	// Done is called exactly once, when the connection is over or was not made.
 	// Never nil.
 	Done func(Outcome)
+	// DoneNow, if not nil, is Done where nothing has to be waited for. It never blocks.
+	// false means that Done is to be called instead.
+	DoneNow func(Outcome) bool
 }
 
 // Outcome is what became of a Route.

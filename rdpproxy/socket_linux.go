@@ -45,7 +45,8 @@ func tune(fd int32, k relay.KeepAlive) error {
 func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
 
 // dialSocket begins to connect to addr. The socket can be written when it is connected.
-func dialSocket(addr netip.AddrPort, k relay.KeepAlive) (fd int32, err error) {
+// It has no keep-alive yet.
+func dialSocket(addr netip.AddrPort) (fd int32, err error) {
 	ip := addr.Addr().Unmap()
 	family := unix.AF_INET6
 	var sa unix.Sockaddr = &unix.SockaddrInet6{Port: int(addr.Port()), Addr: ip.As16()}
@@ -56,7 +57,7 @@ func dialSocket(addr netip.AddrPort, k relay.KeepAlive) (fd int32, err error) {
 	if err != nil {
 		return 0, os.NewSyscallError("socket", err)
 	}
-	_ = tune(int32(s), k) // a connection that is broken already fails soon enough
+	_ = loop.SetInt(int32(s), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	// The acknowledgement of the host's SYN waits for the request, which follows at
 	// once, and goes with it.
 	_ = loop.SetInt(int32(s), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0)

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/rdpbroker/rdpbroker/rdpproxy/loadgen"
@@ -62,78 +63,121 @@ var (
 	quick = effort{rounds: 2, warm: time.Second, connect: 1500 * time.Millisecond, paced: 2500 * time.Millisecond, bulk: 800 * time.Millisecond, pp: 1200 * time.Millisecond, idle: 3_000, settle: 1500 * time.Millisecond}
 )
 
-// measureAll measures c, which has just been started.
-func measureAll(c *contestant, e effort) (values, error) {
-	v := values{}
-	load := &loadgen.Client{To: c.to, User: user}
-	var failed int
-	var err error
-	do := func(what string, f func() (loadgen.Result, error), take func(loadgen.Result)) {
-		if err != nil {
-			return
-		}
-		r, e := f()
-		if e != nil {
-			err = fmt.Errorf("%s: %s: %w", c.name, what, e)
-			return
-		}
-		failed += r.Failed
-		take(r)
+// parts are what is measured, in this order.
+var parts = []struct {
+	name    string
+	measure func(*measuring) error
+}{
+	{"idle", (*measuring).idle},
+	{"connect", (*measuring).connect},
+	{"bulk", (*measuring).bulk},
+	{"ping", (*measuring).ping},
+}
+
+// Parts are the names of what can be measured.
+func Parts() (names []string) {
+	for _, p := range parts {
+		names = append(names, p.name)
 	}
+	return names
+}
+
+// measuring is a contestant under measurement.
+type measuring struct {
+	*contestant
+	effort
+	load   *loadgen.Client
+	values values
+	failed int
+}
+
+// measureAll measures those parts of c, which has just been started.
+func measureAll(c *contestant, e effort, only []string) (values, error) {
+	m := &measuring{contestant: c, effort: e, load: &loadgen.Client{To: c.to, User: user}, values: values{}}
 	// What is made once, is made; and for the broker: every host has been read.
-	do("warming up", func() (loadgen.Result, error) { return load.Connect(8, e.warm) }, func(loadgen.Result) { failed = 0 })
-	if err == nil {
-		err = idle(c, load, e, v)
+	if _, err := m.load.Connect(8, e.warm); err != nil {
+		return nil, fmt.Errorf("%s: warming up: %w", c.name, err)
 	}
-	before := cpuOf(c.pid())
-	do("connections", func() (loadgen.Result, error) { return load.Connect(64, e.connect) }, func(r loadgen.Result) {
-		v["connect_rate"], v["connect_cpu"] = r.Rate(), (cpuOf(c.pid())-before).Seconds()/float64(r.Done)
-	})
-	do("connections at a pace", func() (loadgen.Result, error) { return load.ConnectAt(200, e.paced) }, func(r loadgen.Result) {
-		v["connect_p50"], v["connect_p99"] = r.P50.Seconds(), r.P99.Seconds()
-	})
+	for _, p := range parts {
+		if len(only) > 0 && !slices.Contains(only, p.name) {
+			continue
+		}
+		if err := p.measure(m); err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", c.name, p.name, err)
+		}
+	}
+	if m.failed > 0 {
+		return nil, fmt.Errorf("%s: %d connections or exchanges failed", c.name, m.failed)
+	}
+	return m.values, nil
+}
+
+// took notes the times of r.
+func (m *measuring) took(key string, r loadgen.Result) {
+	m.failed += r.Failed
+	m.values[key+"_p50"], m.values[key+"_p99"] = r.P50.Seconds(), r.P99.Seconds()
+}
+
+func (m *measuring) connect() error {
+	before := cpuOf(m.pid())
+	r, err := m.load.Connect(64, m.effort.connect)
+	if err != nil {
+		return err
+	}
+	m.failed += r.Failed
+	m.values["connect_rate"], m.values["connect_cpu"] = r.Rate(), (cpuOf(m.pid())-before).Seconds()/float64(r.Done)
+	r, err = m.load.ConnectAt(200, m.paced)
+	m.took("connect", r)
+	return err
+}
+
+func (m *measuring) bulk() error {
 	for _, streams := range []int{1, 8, 64} {
 		var cpu time.Duration
-		around := func() { cpu = cpuOf(c.pid()) - cpu }
-		do("bulk", func() (loadgen.Result, error) { return load.Bulk(streams, e.bulk, around) }, func(r loadgen.Result) {
-			v[fmt.Sprintf("bulk_%d", streams)] = r.BytesPerSecond()
-			v[fmt.Sprintf("cpu_%d", streams)] = cpu.Seconds() / (float64(r.Bytes) / 1e9)
-		})
+		around := func() { cpu = cpuOf(m.pid()) - cpu }
+		r, err := m.load.Bulk(streams, m.effort.bulk, around)
+		if err != nil {
+			return err
+		}
+		m.failed += r.Failed
+		m.values[fmt.Sprintf("bulk_%d", streams)] = r.BytesPerSecond()
+		m.values[fmt.Sprintf("cpu_%d", streams)] = cpu.Seconds() / (float64(r.Bytes) / 1e9)
 	}
-	do("ping-pong", func() (loadgen.Result, error) { return load.PingPong(1, 0, e.pp) }, func(r loadgen.Result) {
-		v["ping_p50"], v["ping_p99"] = r.P50.Seconds(), r.P99.Seconds()
-	})
-	do("ping-pong at a pace", func() (loadgen.Result, error) { return load.PingPong(1, 100, e.pp) }, func(r loadgen.Result) {
-		v["ping_paced_p50"], v["ping_paced_p99"] = r.P50.Seconds(), r.P99.Seconds()
-	})
-	do("many ping-pongs", func() (loadgen.Result, error) { return load.PingPong(200, 0, e.pp) }, func(r loadgen.Result) {
-		v["pings_rate"], v["pings_p99"] = r.Rate(), r.P99.Seconds()
-	})
-	cpu := cpuOf(c.pid())
-	do("many ping-pongs at a pace", func() (loadgen.Result, error) { return load.PingPong(200, 2000, e.pp) }, func(r loadgen.Result) {
-		v["pings_paced_p50"], v["pings_paced_p99"] = r.P50.Seconds(), r.P99.Seconds()
+	return nil
+}
+
+func (m *measuring) ping() error {
+	for _, of := range []struct {
+		key                    string
+		connections, perSecond int // 0: as fast as it goes
+	}{{"ping", 1, 0}, {"ping_paced", 1, 100}, {"pings", 200, 0}, {"pings_paced", 200, 2000}} {
+		cpu := cpuOf(m.pid())
+		r, err := m.load.PingPong(of.connections, of.perSecond, m.pp)
+		if err != nil {
+			return err
+		}
+		m.took(of.key, r)
+		m.values[of.key+"_rate"] = r.Rate()
 		// With the tenth before what was measured, and with opening the connections.
-		v["pings_paced_cpu"] = (cpuOf(c.pid()) - cpu).Seconds() / (1.1 * float64(r.Done))
-	})
-	if err == nil && failed > 0 {
-		err = fmt.Errorf("%s: %d connections or exchanges failed", c.name, failed)
+		m.values[of.key+"_cpu"] = (cpuOf(m.pid()) - cpu).Seconds() / (1.1 * float64(r.Done))
 	}
-	return v, err
+	return nil
 }
 
 // idle measures what connections cost that nothing is sent on.
-func idle(c *contestant, load *loadgen.Client, e effort, v values) error {
-	time.Sleep(e.settle)
-	user, kernel := userMemory(c.pid()), kernelMemory()
-	return load.Idle(e.idle, func() error {
-		time.Sleep(e.settle)
-		v["idle_user"] = float64(userMemory(c.pid())-user) / float64(e.idle)
-		v["idle_kernel"] = float64(kernelMemory()-kernel) / float64(e.idle)
-		began, woken, cpu := time.Now(), switches(c.pid()), cpuOf(c.pid())
-		time.Sleep(e.settle)
+func (m *measuring) idle() error {
+	n := m.effort.idle
+	time.Sleep(m.settle)
+	user, kernel := userMemory(m.pid()), kernelMemory()
+	return m.load.Idle(n, func() error {
+		time.Sleep(m.settle)
+		m.values["idle_user"] = float64(userMemory(m.pid())-user) / float64(n)
+		m.values["idle_kernel"] = float64(kernelMemory()-kernel) / float64(n)
+		began, woken, cpu := time.Now(), switches(m.pid()), cpuOf(m.pid())
+		time.Sleep(m.settle)
 		passed := time.Since(began).Seconds()
-		v["idle_wakeups"] = float64(switches(c.pid())-woken) / passed
-		v["idle_cpu"] = (cpuOf(c.pid()) - cpu).Seconds() / passed
+		m.values["idle_wakeups"] = float64(switches(m.pid())-woken) / passed
+		m.values["idle_cpu"] = (cpuOf(m.pid()) - cpu).Seconds() / passed
 		return nil
 	})
 }

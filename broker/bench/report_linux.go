@@ -27,7 +27,9 @@ type results struct {
 func (r *results) median(name, key string) float64 {
 	var xs []float64
 	for _, v := range r.of[name] {
-		xs = append(xs, v[key])
+		if x, ok := v[key]; ok {
+			xs = append(xs, x)
+		}
 	}
 	return median(xs)
 }
@@ -73,7 +75,7 @@ func (r *results) ratios() map[string]float64 {
 	const least = 0.001
 	logs := map[string][]float64{}
 	for _, m := range measures {
-		if m.ratio != "" {
+		if m.ratio != "" && r.measured(m) {
 			logs[m.ratio] = append(logs[m.ratio], math.Log(max(r.ratio(ours, m), least)))
 		}
 	}
@@ -86,6 +88,11 @@ func (r *results) ratios() map[string]float64 {
 		out[name] = math.Round(math.Exp(sum/float64(len(ls)))*1000) / 1000
 	}
 	return out
+}
+
+// measured reports whether m was.
+func (r *results) measured(m measure) bool {
+	return slices.ContainsFunc(r.names, func(name string) bool { return !math.IsNaN(r.median(name, m.key)) })
 }
 
 // compared reports whether there is something to compare.
@@ -136,6 +143,9 @@ func (r *results) table() string {
 	}
 	rows := [][]string{head, nil}
 	for _, m := range measures {
+		if !r.measured(m) {
+			continue
+		}
 		row := []string{m.title + ", " + m.unit}
 		for _, name := range r.names {
 			row = append(row, number(r.median(name, m.key)*m.scale))

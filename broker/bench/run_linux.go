@@ -22,6 +22,8 @@ type Options struct {
 	Idle int
 	// Only are the contestants to measure; none: all.
 	Only []string
+	// Parts are what is measured, of Parts(); none: everything.
+	Parts []string
 	// JSON and Markdown are files to write the results to; "" for none. In Markdown
 	// the part between the marks is replaced.
 	JSON, Markdown string
@@ -73,7 +75,7 @@ func Run(o Options) error {
 		for i := range names {
 			name := names[(i+round)%len(names)] // nobody always comes first
 			fmt.Fprintf(o.Out, "%6s  round %d of %d: %s\n", time.Since(began).Round(time.Second), round+1, e.rounds, name)
-			v, err := one(name, f, program, dir, e)
+			v, err := one(name, f, program, dir, e, o.Parts)
 			if err != nil {
 				return err
 			}
@@ -84,13 +86,13 @@ func Run(o Options) error {
 	return r.write(o)
 }
 
-func one(name string, f *farm, program, dir string, e effort) (values, error) {
+func one(name string, f *farm, program, dir string, e effort, parts []string) (values, error) {
 	c, err := start(name, f, program, dir, e.connections)
 	if err != nil {
 		return nil, err
 	}
 	defer c.stop()
-	v, err := measureAll(c, e)
+	v, err := measureAll(c, e, parts)
 	if err != nil {
 		err = fmt.Errorf("%w\n%s", err, c.lastWords())
 	}

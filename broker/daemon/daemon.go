@@ -44,6 +44,8 @@ type Options struct {
 	OnRecord func(audit.Record)
 	// Portable is rdpproxy.Config.Portable.
 	Portable bool
+	// Loops is rdpproxy.Config.Loops.
+	Loops int
 	// Inherited is what the process before has left by HandOver; nil: nothing. New
 	// takes its files.
 	Inherited *handover.Bundle
@@ -160,7 +162,7 @@ func New(cfg *config.Config, o Options) (*Daemon, error) {
 	}
 	d.inventory = inventory.New(entries(cfg, d.drivers), d.observe, d.log)
 	proxied := proxyConfig(cfg)
-	proxied.Portable = o.Portable
+	proxied.Portable, proxied.Loops = o.Portable, o.Loops
 	d.proxy = rdpproxy.New(proxied, router{d}, d.observer(), d.log)
 	d.prepareMetrics(cfg)
 	d.metrics.Reloaded(true, time.Now())

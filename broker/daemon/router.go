@@ -75,18 +75,23 @@ func (r router) route(farm string, a *broker.Assignment, began time.Time) rdppro
 // relayed is a route by a as far as a relay is concerned.
 func (r router) relayed(a *broker.Assignment) rdpproxy.Route {
 	return rdpproxy.Route{
-		Host:   a.Host.Name,
-		Addr:   a.Host.Addr,
-		Why:    a.Decision.Kind.String(),
-		Dials:  r.d.dialsTo(a.Host.Name),
-		Resume: a.Reservation,
-		Done: func(o rdpproxy.Outcome) {
-			if errors.Is(o.DialError, rdpproxy.ErrDialQueue) {
-				o.DialError = nil // busy with other dials, not out of reach
-			}
-			a.Close(o.DialError)
-		},
+		Host:    a.Host.Name,
+		Addr:    a.Host.Addr,
+		Why:     a.Decision.Kind.String(),
+		Dials:   r.d.dialsTo(a.Host.Name),
+		Resume:  a.Reservation,
+		Done:    func(o rdpproxy.Outcome) { a.Close(unreached(o)) },
+		DoneNow: func(o rdpproxy.Outcome) bool { return a.CloseNow(unreached(o)) },
 	}
+}
+
+// unreached is why the host could not be reached, nil if it could, or is only busy
+// with other dials.
+func unreached(o rdpproxy.Outcome) error {
+	if errors.Is(o.DialError, rdpproxy.ErrDialQueue) {
+		return nil
+	}
+	return o.DialError
 }
 
 // dialsToWindows is how many connections may be under way to one Windows host. Its

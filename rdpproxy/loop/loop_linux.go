@@ -32,7 +32,7 @@ type Loop struct {
 	began    time.Time
 	now      time.Duration
 	events   []unix.EpollEvent
-	busy     bool // something came a moment ago
+	waking   time.Duration // until when it is attentive, see wait
 	stopped  bool
 
 	table table

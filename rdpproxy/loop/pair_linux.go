@@ -71,6 +71,7 @@ type leg struct {
 	writable bool // until a write says no
 	ended    bool // the peer has ended its half, or the connection is broken
 	broken   bool // the connection is broken
+	reset    bool // that is how it broke, as a read has told
 }
 
 // side is who did something.

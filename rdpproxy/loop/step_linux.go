@@ -45,6 +45,8 @@ func (p *Pair) run(d *direction) (more bool) {
 				return false
 			}
 			p.empty(d, dst)
+		case d.state == ending && d.from == client && src.reset && unsent(dst.fd) == 0:
+			p.reset()
 		case d.state == ending:
 			if !dst.broken {
 				shut(dst.fd)
@@ -117,7 +119,7 @@ func (p *Pair) unread(d *direction, src *leg, errno syscall.Errno) {
 		return
 	}
 	p.failed(d.from, errno)
-	d.state, src.broken = ending, errno != 0
+	d.state, src.broken, src.reset = ending, errno != 0, errno == unix.ECONNRESET
 }
 
 // unwritten notes why not all was written: the receiver is slow (errno 0 or EAGAIN:
@@ -187,6 +189,16 @@ func (p *Pair) empty(d *direction, dst *leg) {
 	d.drop(p.l)
 }
 
+// reset passes a client's reset on to the host, as it would have come without us, once
+// the host's system has all that the client had said. It saves the host and us the
+// exchange of two ends that nobody is there for. (A host's reset becomes a FIN: its last
+// words tell the user why the session ended, and Windows drops what is unread when a
+// reset comes.)
+func (p *Pair) reset() {
+	_ = unix.SetsockoptLinger(int(p.host.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	p.end()
+}
+
 // drain reads and drops.
 func (p *Pair) drain(d *direction, src *leg) (n int) {
 	n, errno := discard(src.fd)
@@ -215,6 +227,16 @@ func (d *direction) drop(l *Loop) {
 		l.pool.giveBack(d.piped)
 		d.piped = nil
 	}
+}
+
+// unsent is how many bytes a socket's peer has not acknowledged. It is not 0 if that
+// cannot be told.
+func unsent(fd int32) int {
+	n, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
+	if err != nil {
+		return -1
+	}
+	return n
 }
 
 // kernelBytes is how many bytes the kernel has received from and delivered to the

@@ -6,46 +6,63 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// attentive is how long a loop that has just had something to do waits without telling
+// the scheduler. A connection that somebody works on has something more often.
+const attentive = 20 * time.Millisecond
+
 // wait fills l.events and returns their number. It waits in three ways:
 //
 //   - not at all, as long as there is something each time;
-//   - then for a millisecond, without telling the scheduler, which would take the
-//     thread's place away and have to give it back (two futexes and another thread
-//     woken): between the exchanges of a busy connection this is where the loop is;
+//   - then for as long as it is attentive, without telling the scheduler: that would
+//     take the thread's place away and have to give it back, and the scheduler's monitor
+//     would look at it every 20 microseconds. On a quiet machine that costs more than
+//     an exchange of a connection;
 //   - then, told to the scheduler, until something comes. Nothing wakes an idle loop:
 //     there is no tick.
 //
-// The second way needs one place more among GOMAXPROCS than there are loops: see
-// Engine.
+// The second way holds one place among GOMAXPROCS: see Engine.
 func (l *Loop) wait() int {
-	n := pollRaw(l.ep, l.events, 0)
-	if n > 0 {
-		l.busy = true
+	if n := pollRaw(l.ep, l.events, 0); n > 0 {
+		l.waking = l.clock() + attentive
 		return n
 	}
 	if len(l.again) > 0 {
 		return 0
 	}
-	timeout := -1
-	if d, ok := l.wheel.next(l.clock()); ok {
-		timeout = int((d + time.Millisecond - 1) / time.Millisecond)
+	now := l.clock()
+	timeout := time.Duration(-1)
+	if d, ok := l.wheel.next(now); ok {
+		timeout = d
 	}
 	l.asleep.Store(true) // before the look at the mail: who posts now wakes us, or is seen
 	defer l.asleep.Store(false)
 	if timeout == 0 || l.mail.any() {
 		return 0
 	}
-	if l.busy {
-		l.busy = false
-		if n = pollRaw(l.ep, l.events, 1); n > 0 {
-			l.busy = true
+	if left := l.waking - now; left > 0 {
+		if timeout < 0 || left < timeout {
+			timeout = left
+		}
+		n := pollRaw(l.ep, l.events, milliseconds(timeout))
+		if n > 0 {
+			l.waking = l.clock() + attentive
 		}
 		return n
 	}
-	n, err := unix.EpollWait(l.ep, l.events, timeout)
+	n, err := unix.EpollWait(l.ep, l.events, milliseconds(timeout))
 	if err != nil { // EINTR
 		return 0
 	}
-	l.busy = n > 0
+	if n > 0 {
+		l.waking = l.clock() + attentive
+	}
 	return n
+}
+
+// milliseconds rounds d up; a time that is negative is without end.
+func milliseconds(d time.Duration) int {
+	if d < 0 {
+		return -1
+	}
+	return int((d + time.Millisecond - 1) / time.Millisecond)
 }

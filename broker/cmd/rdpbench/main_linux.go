@@ -29,6 +29,7 @@ func run() int {
 	flag.StringVar(&o.JSON, "json", "", "a `file` for the results")
 	flag.StringVar(&o.Markdown, "markdown", "", "a `file` in which to replace the part between the marks")
 	only := flag.String("only", "", "whom to measure, with commas between: direct, HAProxy plain, HAProxy tuned, rdpbroker")
+	parts := flag.String("parts", "", "what to measure, with commas between: "+strings.Join(bench.Parts(), ", "))
 	flag.Parse()
 	if flag.NArg() > 0 {
 		flag.Usage()
@@ -36,6 +37,9 @@ func run() int {
 	}
 	if *only != "" {
 		o.Only = strings.Split(*only, ",")
+	}
+	if *parts != "" {
+		o.Parts = strings.Split(*parts, ",")
 	}
 	done, err := bench.Inside()
 	if !done {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"runtime"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/rdpbroker/rdpbroker/broker/config"
 	"github.com/rdpbroker/rdpbroker/broker/daemon"
+	"github.com/rdpbroker/rdpbroker/broker/lines"
 )
 
 const defaultConfig = "broker.yaml"
@@ -59,6 +62,7 @@ func serve(file string, takeOver bool, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	defer func() { _ = log.Sync() }()
 	// From here on no signal ends the program by itself.
 	stop, kill := signals(log)
 	left, err := predecessor(cfg, takeOver, log)
@@ -73,9 +77,10 @@ func serve(file string, takeOver bool, stderr io.Writer) error {
 func serveOn(cfg *config.Config, file string, o daemon.Options, stop, kill context.Context) error {
 	log := o.Log
 	defer func() { _ = log.Sync() }() // fails on terminals; nothing is lost there
-	// Of these the proxy's loops take all but one, see rdpproxy/loop: a loop for each core,
-	// and a place for everything else.
-	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
+	// A loop for each core, see rdpproxy/loop, and places for everything else.
+	cores := runtime.GOMAXPROCS(0)
+	o.Loops = cores
+	runtime.GOMAXPROCS(cores + max(1, cores/2))
 	reload := make(chan os.Signal, 1)
 	notifyReload(reload)
 	defer signal.Stop(reload)
@@ -152,17 +157,25 @@ func logger(c config.Log) (*zap.Logger, error) {
 	if err != nil {
 		return nil, err
 	}
-	z := zap.NewProductionConfig()
-	z.EncoderConfig.EncodeTime = zapcore.RFC3339NanoTimeEncoder
-	z.EncoderConfig.EncodeDuration = zapcore.StringDurationEncoder
+	// A line that somebody could have needed is never left out: there is no sampling.
+	ec, encoder := zap.NewProductionEncoderConfig(), zapcore.NewJSONEncoder
+	ec.EncodeTime = zapcore.RFC3339NanoTimeEncoder
 	if c.Format == "console" {
-		z = zap.NewDevelopmentConfig()
-		z.EncoderConfig.EncodeDuration = zapcore.StringDurationEncoder
-		z.Development = false
+		ec, encoder = zap.NewDevelopmentEncoderConfig(), zapcore.NewConsoleEncoder
 	}
-	// A line that somebody could have needed is never left out.
-	z.Sampling = nil
-	z.DisableStacktrace = true
-	z.Level = zap.NewAtomicLevelAt(level)
-	return z.Build()
+	ec.EncodeDuration = zapcore.StringDurationEncoder
+	enc := encoder(ec)
+	out := lines.New(os.Stderr, func(n int) []byte {
+		b, err := enc.EncodeEntry(zapcore.Entry{Level: zapcore.WarnLevel, Time: time.Now(), Message: "whoever reads this log is too slow"}, []zapcore.Field{zap.Int("lines_lost", n)})
+		if err != nil {
+			return nil
+		}
+		defer b.Free()
+		return bytes.Clone(b.Bytes())
+	})
+	var options []zap.Option
+	if level == zapcore.DebugLevel { // where a line comes from says nothing to an operator
+		options = append(options, zap.AddCaller())
+	}
+	return zap.New(zapcore.NewCore(enc, out, level), options...), nil
 }
