@@ -14,7 +14,9 @@ func (q *quick) leaveLoop(first *Route) {
 	local := q.local()
 	q.step, q.opening = finished, nil
 	q.l.Stop(&q.timer)
-	q.l.Forget(q.fd)
+	if o.attended {
+		q.l.Forget(q.fd)
+	}
 	nc, err := netConn(q.fd)
 	if err != nil { // out of descriptors
 		q.loops.endings.add(func() {

@@ -48,13 +48,15 @@ const (
 // opening is what a connection needs only before it is relayed.
 type opening struct {
 	*acceptor
-	seen    loop.Events // all of the client's
-	partial []byte      // of the first packet, if it comes in pieces
-	request *x224.Opening
-	failed  error  // why the host of route could not be reached
-	early   []byte // what came behind it
-	route   Route
-	host    hostSocket
+	seen loop.Events // all of the client's
+	// attended: the loop reports the client's events.
+	attended bool
+	partial  []byte // of the first packet, if it comes in pieces
+	request  *x224.Opening
+	failed   error  // why the host of route could not be reached
+	early    []byte // what came behind it
+	route    Route
+	host     hostSocket
 }
 
 // hostSocket is the connection to a host while it is being made.
@@ -69,21 +71,26 @@ func (q *quick) open() {
 	if q.step != reading { // aborted on the way here
 		return
 	}
-	if err := q.l.Register(q.fd, q, loop.BothWays); err != nil {
-		q.close(RefusedGone, err)
-		return
-	}
 	if d := q.cfg.FirstPacketTimeout; d > 0 {
 		q.l.Start(&q.timer, d, q)
 	}
-	q.read() // while much happens it is there already, and an event less is to be waited for
+	q.read() // while much happens it is there already, and there is no event to be waited for
+}
+
+// attend has the loop report the client's events, if it does not yet.
+func (q *quick) attend() error {
+	if q.opening.attended {
+		return nil
+	}
+	q.opening.attended = true
+	return q.l.Register(q.fd, q, loop.Arrivals)
 }
 
 // Ready implements loop.Handler for the client's socket.
 func (q *quick) Ready(_ *loop.Loop, ev loop.Events) {
 	q.opening.seen |= ev
 	switch {
-	case q.step == reading && ev&^unix.EPOLLOUT != 0:
+	case q.step == reading:
 		q.read()
 	case q.step == queueing && ev.Ended():
 		q.leaveEarly(errClientLeft)
@@ -98,6 +105,9 @@ func (q *quick) read() {
 		n, errno := loop.Recv(q.fd, buf[:x224.MaxOpening])
 		switch {
 		case errno == unix.EAGAIN:
+			if err := q.attend(); err != nil {
+				q.close(RefusedGone, err)
+			}
 			return
 		case errno != 0:
 			q.close(RefusedGone, errno)
@@ -187,6 +197,10 @@ func (q *quick) dial() {
 		return
 	}
 	q.step = queueing
+	if err := q.attend(); err != nil {
+		q.leaveEarly(err)
+		return
+	}
 	if d := q.cfg.DialTimeout; d > 0 {
 		q.l.Start(&q.timer, d, q)
 	}
@@ -211,23 +225,28 @@ func (q *quick) connect() {
 		return
 	}
 	o.host.q, o.host.fd = q, fd
+	// To a host on the same machine it is connected already, and to others never.
+	raw := o.request.Request.Raw
+	n, errno := loop.Send(fd, raw)
+	switch errno {
+	case 0:
+		q.connected(raw[n:], loop.Socket{FD: fd})
+		return
+	case unix.EAGAIN:
+	default:
+		closeSocket(fd)
+		q.undialled(os.NewSyscallError("connect", errno))
+		return
+	}
 	if err := q.l.Register(fd, &o.host, loop.BothWays); err != nil {
 		closeSocket(fd)
 		q.undialled(err)
 		return
 	}
 	q.step = connecting
-	// To a host on the same machine it is connected already, and to others never.
-	raw := o.request.Request.Raw
-	n, errno := loop.Send(fd, raw)
-	switch errno {
-	case 0:
-		q.connected(raw[n:], 0)
-		return
-	case unix.EAGAIN:
-	default:
+	if err := q.attend(); err != nil {
 		q.l.Close(fd)
-		q.undialled(os.NewSyscallError("connect", errno))
+		q.leaveEarly(err)
 		return
 	}
 	if d := q.cfg.DialTimeout; d > 0 {
@@ -248,16 +267,15 @@ func (h *hostSocket) Ready(l *loop.Loop, ev loop.Events) {
 	if ev&unix.EPOLLOUT == 0 {
 		return
 	}
-	q.connected(q.opening.request.Request.Raw, ev)
+	q.connected(q.opening.request.Request.Raw, loop.Socket{FD: h.fd, For: loop.BothWays, Seen: ev})
 }
 
-// connected sends the rest of the request on and relays. seen are the events of the
-// host's socket.
-func (q *quick) connected(rest []byte, seen loop.Events) {
+// connected sends the rest of the request on and relays.
+func (q *quick) connected(rest []byte, host loop.Socket) {
 	o := q.opening
 	q.l.Stop(&q.timer)
 	if !q.began(o.route, o.host.addr, q) {
-		q.l.Close(o.host.fd)
+		q.l.Close(host.FD)
 		q.leaveEarly(errStopping)
 		return
 	}
@@ -267,9 +285,13 @@ func (q *quick) connected(rest []byte, seen loop.Events) {
 	if q.cfg.AnswerWait <= 0 {
 		q.Answered(q.l)
 	}
-	q.hostFD = o.host.fd
+	q.hostFD = host.FD
 	q.l.Start(&q.timer, tuneAfter, q)
-	q.l.Relay(&q.pair, loop.Socket{FD: q.fd, Seen: o.seen | unix.EPOLLOUT}, loop.Socket{FD: o.host.fd, Seen: seen | unix.EPOLLOUT}, o.loops.options(q.cfg), q)
+	client := loop.Socket{FD: q.fd, Seen: o.seen}
+	if o.attended {
+		client.For = loop.Arrivals
+	}
+	q.l.Relay(&q.pair, client, host, o.loops.options(q.cfg), q)
 }
 
 // tuneAfter is how old a relay is when the host's socket gets its keep-alive. Those are five

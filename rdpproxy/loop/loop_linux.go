@@ -178,9 +178,20 @@ func (l *Loop) Register(fd int32, h Handler, ev Events) error {
 	return nil
 }
 
-// BothWays are the events that a Pair wants of its sockets. A socket that was
-// registered with them can become part of one without another system call.
-const BothWays Events = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
+// What a Pair wants to hear of its sockets. Registered for Arrivals, a socket says
+// nothing before something has come; for both ways it says at once that it can be
+// written, which nobody needs to be told who has just done it.
+const (
+	Arrivals Events = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET
+	BothWays Events = Arrivals | unix.EPOLLOUT
+)
+
+// change is Register for other events of fd, whose handler stays. What is the case
+// already is reported again.
+func (l *Loop) change(fd int32, ev Events) error {
+	err := unix.EpollCtl(l.ep, unix.EPOLL_CTL_MOD, int(fd), &unix.EpollEvent{Events: uint32(ev), Fd: fd, Pad: l.table.slots[fd].generation})
+	return os.NewSyscallError("epoll_ctl", err)
+}
 
 // Forget ends the waiting for fd, which stays open. For the loop's own goroutine.
 func (l *Loop) Forget(fd int32) {

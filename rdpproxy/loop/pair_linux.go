@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/rdpbroker/rdpbroker/rdpproxy/relay"
 )
 
@@ -31,8 +33,10 @@ type Owner interface {
 // closes it.
 type Socket struct {
 	FD int32
-	// Seen are the events that were reported of it and not dealt with, and EPOLLOUT at
-	// least, if it is registered with the loop already. 0: it is not registered.
+	// For is what it is registered with the loop for, Arrivals or BothWays. 0: it is not
+	// registered, and the Pair does that.
+	For Events
+	// Seen are the events that were reported of it and not dealt with.
 	Seen Events
 }
 
@@ -69,6 +73,7 @@ type leg struct {
 	fd       int32
 	readable bool // as far as is known: until a read says no
 	writable bool // until a write says no
+	hears    bool // when it can be written again
 	ended    bool // the peer has ended its half, or the connection is broken
 	broken   bool // the connection is broken
 	reset    bool // that is how it broke, as a read has told
@@ -101,16 +106,17 @@ func (p *Pair) start(l *Loop, c, h Socket, o *Options, owner Owner) error {
 	l.load.Add(1)
 	for _, s := range []struct {
 		*leg
-		seen Events
-	}{{&p.client, c.Seen}, {&p.host, h.Seen}} {
+		Socket
+	}{{&p.client, c}, {&p.host, h}} {
 		s.writable = true
-		if s.seen != 0 {
-			s.readable, s.ended = s.seen&canRead != 0, s.seen.Ended()
+		if s.For != 0 {
+			s.hears = s.For&unix.EPOLLOUT != 0
+			s.readable, s.ended = s.Seen&canRead != 0, s.Seen.Ended()
 			l.table.replace(s.fd, s.leg)
 			continue
 		}
 		// What is there already is reported at once.
-		if err := l.Register(s.fd, s.leg, BothWays); err != nil {
+		if err := l.Register(s.fd, s.leg, Arrivals); err != nil {
 			p.err = err
 			return err
 		}

@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"fmt"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -127,6 +128,12 @@ func (p *Pair) unread(d *direction, src *leg, errno syscall.Errno) {
 func (p *Pair) unwritten(d *direction, dst *leg, errno syscall.Errno) {
 	if errno == 0 || errno == unix.EAGAIN {
 		dst.writable = false
+		if !dst.hears { // most connections are never so slow
+			dst.hears = true
+			if err := p.l.change(dst.fd, BothWays); err != nil {
+				p.cut(ourselves, fmt.Errorf("relay: %w", err))
+			}
+		}
 		return
 	}
 	p.failed(d.to(), errno)

@@ -36,22 +36,22 @@ func testCut(t *testing.T, run RunFunc) {
 				t.Fatal(err)
 			}
 		}},
-		{"one side reset, the other still talking", func(t *testing.T, l *line) {
+		{"the host reset, the client still talking", func(t *testing.T, l *line) {
 			go func() {
-				_, _ = io.CopyN(l.host, newStream(1, 1<<40), 2<<20)
+				_, _ = io.CopyN(l.client, newStream(1, 1<<40), 2<<20)
 				// Then slowly: after relay.MaxDrain the relay would end by itself.
 				for {
-					if _, err := l.host.Write(make([]byte, 1<<10)); err != nil {
+					if _, err := l.client.Write(make([]byte, 1<<10)); err != nil {
 						return
 					}
 					time.Sleep(time.Millisecond)
 				}
 			}()
-			if _, err := io.CopyN(io.Discard, l.client, 1<<20); err != nil {
+			if _, err := io.CopyN(io.Discard, l.host, 1<<20); err != nil {
 				t.Fatal(err)
 			}
-			reset(t, l.client)
-			if _, err := io.ReadAll(l.host); err != nil { // the end came through
+			reset(t, l.host)
+			if _, err := io.ReadAll(l.client); err != nil { // the end came through
 				t.Fatal(err)
 			}
 		}},
