@@ -66,7 +66,7 @@ func caller(o *x224.Opening) string {
 	r := o.Request
 	switch {
 	case r.HasCookie:
-		return "mstshash=" + quote(r.Cookie)
+		return quoted("mstshash=", r.Cookie)
 	case r.Token != nil:
 		token := string(r.Token)
 		if ap, ok := x224.ParseMSTSToken(r.Token); ok {
@@ -83,10 +83,15 @@ func caller(o *x224.Opening) string {
 }
 
 // quote makes text of a stranger harmless for logs, and bounded.
-func quote(s string) string {
+func quote(s string) string { return quoted("", s) }
+
+// quoted is quote behind a word of ours.
+func quoted(word, s string) string {
 	const most = 64
+	var room [128]byte // enough for most
+	b := append(room[:0], word...)
 	if len(s) > most {
-		return strconv.QuoteToASCII(s[:most]) + "…"
+		return string(append(strconv.AppendQuoteToASCII(b, s[:most]), "…"...))
 	}
-	return strconv.QuoteToASCII(s)
+	return string(strconv.AppendQuoteToASCII(b, s))
 }

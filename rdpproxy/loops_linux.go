@@ -71,11 +71,10 @@ func (lo *loops) stop() {
 // options are those for connections with cfg. They are shared: a Pair keeps a pointer
 // to them for as long as it lives.
 func (lo *loops) options(cfg *Config) *loop.Options {
-	want := loop.Options{Linger: cfg.Linger, AnswerWait: cfg.AnswerWait}
 	lo.mu.Lock()
 	defer lo.mu.Unlock()
-	if lo.opts == nil || *lo.opts != want {
-		lo.opts = &want
+	if o := lo.opts; o == nil || o.Linger != cfg.Linger || o.AnswerWait != cfg.AnswerWait {
+		lo.opts = &loop.Options{Linger: cfg.Linger, AnswerWait: cfg.AnswerWait}
 	}
 	return lo.opts
 }

@@ -47,25 +47,19 @@ func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Seco
 // dialSocket begins to connect to addr. The socket can be written when it is connected.
 // It has no keep-alive yet.
 func dialSocket(addr netip.AddrPort) (fd int32, err error) {
-	ip := addr.Addr().Unmap()
-	family := unix.AF_INET6
-	var sa unix.Sockaddr = &unix.SockaddrInet6{Port: int(addr.Port()), Addr: ip.As16()}
-	if ip.Is4() {
-		family, sa = unix.AF_INET, &unix.SockaddrInet4{Port: int(addr.Port()), Addr: ip.As4()}
+	s, errno := loop.NewSocket(addr.Addr())
+	if errno != 0 {
+		return 0, os.NewSyscallError("socket", errno)
 	}
-	s, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return 0, os.NewSyscallError("socket", err)
-	}
-	_ = loop.SetInt(int32(s), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	_ = loop.SetInt(s, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	// The acknowledgement of the host's SYN waits for the request, which follows at
 	// once, and goes with it.
-	_ = loop.SetInt(int32(s), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0)
-	if err := unix.Connect(s, sa); err != nil && err != unix.EINPROGRESS {
-		closeSocket(int32(s))
-		return 0, os.NewSyscallError("connect", err)
+	_ = loop.SetInt(s, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0)
+	if errno := loop.Connect(s, addr); errno != 0 && errno != unix.EINPROGRESS {
+		closeSocket(s)
+		return 0, os.NewSyscallError("connect", errno)
 	}
-	return int32(s), nil
+	return s, nil
 }
 
 func closeSocket(fd int32) { _ = unix.Close(int(fd)) }

@@ -165,7 +165,9 @@ func (d *Daemon) observer() rdpproxy.Observer {
 		},
 		Opened: func(_, host string, at netip.AddrPort) {
 			d.metrics.RelayBegan(host)
-			d.log.Debug("relaying", zap.String("host", host), zap.Stringer("at", at))
+			if entry := d.log.Check(zap.DebugLevel, "relaying"); entry != nil {
+				entry.Write(zap.String("host", host), zap.Stringer("at", at))
+			}
 			d.resolver.Load().Reached(host, at)
 		},
 		Closed: func(_, host string, o rdpproxy.Outcome) {

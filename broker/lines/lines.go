@@ -73,7 +73,7 @@ func (w *Writer) write() {
 		_, _ = w.to.Write(batch) // there is nowhere to say that the log cannot be written
 		w.mu.Lock()
 		w.spare = batch[:0]
-		if cap(batch) > most/16 { // of a bad moment
+		if cap(batch) > most/4 { // of a bad moment
 			w.spare = nil
 		}
 	}

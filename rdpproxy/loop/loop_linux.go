@@ -33,6 +33,7 @@ type Loop struct {
 	now      time.Duration
 	events   []unix.EpollEvent
 	waking   time.Duration // until when it is attentive, see wait
+	came     int           // events, the last time
 	stopped  bool
 
 	table table
@@ -94,6 +95,7 @@ func (l *Loop) run() {
 	expire := func(t *Timer, owner Expirer) { owner.Expired(l, t) }
 	for !l.stopped {
 		n := l.wait()
+		l.came = n
 		l.now = l.clock()
 		for i := range n {
 			ev := &l.events[i]

@@ -183,9 +183,22 @@ func (p *Pair) failed(by side, errno syscall.Errno) {
 		p.closer = by
 	}
 	if errno != 0 && p.err == nil {
-		p.err = fmt.Errorf("relay: connection to the %s: %w", by, errno)
+		p.err = &brokenError{by, errno}
 	}
 }
+
+// brokenError says which connection broke, and how. It has the words of package
+// relay's, and is made of no strings: many connections end with a reset.
+type brokenError struct {
+	by    side
+	errno syscall.Errno
+}
+
+func (e *brokenError) Error() string {
+	return fmt.Sprintf("relay: connection to the %s: %s", e.by, e.errno)
+}
+
+func (e *brokenError) Unwrap() error { return e.errno }
 
 // finish notes that d has nothing left to do.
 func (p *Pair) finish(d *direction) {

@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"strconv"
 	"syscall"
@@ -113,3 +114,31 @@ func Accept(ln int32) (fd int32, peer netip.AddrPort, err error) {
 	}
 	return int32(r), netip.AddrPortFrom(addr, uint16(port[0])<<8|uint16(port[1])), nil
 }
+
+// NewSocket makes a TCP socket that does not block, to connect to an address such as ip.
+func NewSocket(ip netip.Addr) (fd int32, errno syscall.Errno) {
+	family := unix.AF_INET6
+	if ip.Unmap().Is4() {
+		family = unix.AF_INET
+	}
+	r, _, e := unix.RawSyscall(unix.SYS_SOCKET, uintptr(family), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	return int32(r), e
+}
+
+// Connect begins to connect fd, made for it by NewSocket, to an address without a zone.
+// Mostly the result is EINPROGRESS: the socket can be written when it is connected.
+func Connect(fd int32, to netip.AddrPort) syscall.Errno {
+	ip, port := to.Addr().Unmap(), [2]byte{byte(to.Port() >> 8), byte(to.Port())}
+	wire := binary.NativeEndian.Uint16(port[:]) // as it goes over the wire
+	if ip.Is4() {
+		sa := unix.RawSockaddrInet4{Family: unix.AF_INET, Port: wire, Addr: ip.As4()}
+		_, _, e := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa)), unsafe.Sizeof(sa))
+		return e
+	}
+	sa := unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: wire, Addr: ip.As16()}
+	_, _, e := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa)), unsafe.Sizeof(sa))
+	return e
+}
+
+// yield lets other threads have the processor, if any wants it.
+func yield() { _, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
