@@ -4,13 +4,10 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/base64"
-	"hash/fnv"
 	"io"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/rdpbroker/rdpbroker/sessions"
 )
 
 // agentPlayer says and does what rdpbroker's agent for Windows hosts would, from
@@ -22,12 +19,18 @@ type agentPlayer struct {
 	beat, poll, silence, processes time.Duration // of silence and processes 0 is never
 	deaf                           bool          // it takes no commands
 	seq                            int
-	told                           string // hash of the last state
+	seen                           *reading
+	hash                           string                // of what was seen
+	told                           string                // hash of the last state
+	inputs                         map[incarnation]int64 // last inputs that have been told
 	toldAt, heard, workAt          time.Time
 	names                          map[string]string // that have been told, by session
-	asked                          []string          // requests for a state
+	asked                          []snapshot
 	going                          []*departing
 }
+
+// snapshot is a request for a reading, by somebody who has the state with this hash.
+type snapshot struct{ request, hash string }
 
 // play runs until standard input ends, the broker falls silent, it is told to
 // quit, or its shell ends.
@@ -65,7 +68,8 @@ func (p *agentPlayer) play() uint32 {
 	why := ""
 	for why == "" {
 		if once {
-			if p.follow(p.visible(p.host.model.Overview())); len(p.going) == 0 {
+			p.read(false)
+			if p.follow(p.seen.sessions); len(p.going) == 0 {
 				return 0
 			}
 		} else {
@@ -196,7 +200,9 @@ func (p *agentPlayer) obey() (why string) {
 		case len(w) == 2 && w[0] == "ping":
 			p.say(object{"t": "pong", "req": w[1], "up": p.up()})
 		case len(w) == 2 && w[0] == "snapshot":
-			p.asked = append(p.asked, w[1])
+			p.asked = append(p.asked, snapshot{request: w[1]})
+		case len(w) == 3 && w[0] == "snapshot":
+			p.asked = append(p.asked, snapshot{request: w[1], hash: w[2]})
 		case isOrder(w):
 			p.order(w)
 		case len(w) == 1 && w[0] == "quit":
@@ -211,46 +217,59 @@ func (p *agentPlayer) obey() (why string) {
 
 func (p *agentPlayer) up() int64 { return time.Since(p.begun).Milliseconds() }
 
-// visible are the sessions that the caller may see.
-func (p *agentPlayer) visible(view Overview) []sessions.Session {
-	if p.who.LowRights {
-		return p.host.model.VisibleSessions()
+// read sees what is new, or all, and returns the host's own time.
+func (p *agentPlayer) read(all bool) time.Time {
+	version := uint64(0)
+	if p.seen != nil && !all {
+		version = p.seen.version
 	}
-	return view.Sessions
+	r, hostTime := p.host.model.readSince(version, p.who.LowRights)
+	if r != nil {
+		if p.seen == nil || p.seen.version != r.version {
+			p.hash = r.hash()
+		}
+		p.seen = r
+	}
+	return hostTime
 }
 
 // look reads the sessions and tells what is new.
 func (p *agentPlayer) look() {
 	up := p.up()
-	view := p.host.model.Overview()
-	list := p.visible(view)
-	p.follow(list)
-	if e := view.Options.ListError; e != nil {
+	work := p.processes > 0 && time.Since(p.workAt) >= p.processes
+	now := fileTime(p.read(work))
+	p.follow(p.seen.sessions)
+	if e := p.seen.options.ListError; e != nil {
 		p.say(object{"t": "error", "what": "WTSEnumerateSessionsEx", "code": e.Code})
 		p.toldAt = time.Now()
 		return
 	}
-	state := object{"t": "state", "console": 0, "facts": agentFacts(view.Options), "sessions": p.states(list)}
-	hash := fnv.New64a()
-	hash.Write(asciiJSON(state))
-	sum := strconv.FormatUint(hash.Sum64(), 16)
-	for sum != p.told || len(p.asked) > 0 {
-		p.seq++
-		state["seq"], state["up"], state["now"], state["hash"] = p.seq, up, fileTime(view.HostTime), sum
+	for p.hash != p.told || len(p.asked) > 0 {
+		var q snapshot
 		if len(p.asked) > 0 {
-			state["req"], p.asked = p.asked[0], p.asked[1:]
+			q, p.asked = p.asked[0], p.asked[1:]
 		}
-		p.say(state)
-		p.told, p.toldAt = sum, time.Now()
-	}
-	if p.processes > 0 && time.Since(p.workAt) >= p.processes {
 		p.seq++
-		p.say(object{"t": "work", "seq": p.seq, "up": up, "now": fileTime(view.HostTime), "hash": sum, "sessions": p.work(list)})
+		m := object{"t": "beat", "seq": p.seq, "up": up, "now": now, "hash": p.hash}
+		if q.request != "" {
+			m["req"] = q.request
+		}
+		if p.hash != p.told || p.hash != q.hash {
+			m["t"], m["console"], m["facts"], m["sessions"] = "state", 0, agentFacts(p.seen.options), p.states()
+		} else if inputs := p.newInputs(); len(inputs) > 0 {
+			m["sessions"] = inputs
+		}
+		p.say(m)
+		p.told, p.toldAt = p.hash, time.Now()
+	}
+	if work {
+		p.seq++
+		p.say(object{"t": "work", "seq": p.seq, "up": up, "now": now, "hash": p.hash, "sessions": p.work()})
 		p.workAt, p.toldAt = time.Now(), time.Now()
 	}
 	if time.Since(p.toldAt) >= p.beat {
 		p.seq++
-		p.say(object{"t": "beat", "seq": p.seq, "up": up, "now": fileTime(view.HostTime), "hash": sum})
+		p.say(object{"t": "beat", "seq": p.seq, "up": up, "now": now, "hash": p.hash})
 		p.toldAt = time.Now()
 	}
 }

@@ -2,7 +2,9 @@ package simhost
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -114,6 +116,101 @@ func TestAgentOverWinRM(t *testing.T) {
 	asked := time.Now()
 	d.Refresh()
 	await(t, reports, ended, func(r sessions.Report) bool { return r.ReadAt.After(asked) })
+}
+
+// player is an agent that reads m, and says what it has said since it was asked last.
+func player(m *Model) (p *agentPlayer, said func() []object) {
+	p = &agentPlayer{beat: time.Hour, program: program{stdout: "stdout", console: &console{
+		host: &winrmServer{model: m}, who: &Manager{}, command: newCommand(), encode: func(s string) []byte { return []byte(s) }}}}
+	p.begun, p.toldAt = time.Now(), time.Now()
+	return p, func() (all []object) {
+		for _, c := range p.command.output {
+			var m object
+			if err := json.Unmarshal(c.data, &m); err != nil {
+				panic(err)
+			}
+			all = append(all, m)
+		}
+		p.command.output = nil
+		return all
+	}
+}
+
+// The simulated agent answers as the real one does, see TestSnapshotTellsWhatIsNew
+// there.
+func TestAgentTellsWhatIsNew(t *testing.T) {
+	m := NewModel(Options{}, time.Now, nil)
+	for _, id := range []int{2, 3} {
+		if err := m.Seed(Seed{Account: user(fmt.Sprint("user", id)), ID: id, State: sessions.StateActive, LogonAgo: time.Hour}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p, said := player(m)
+	p.look()
+	first := said()[0]["hash"].(string)
+	for _, c := range []struct {
+		name   string
+		change func() error
+		asked  []snapshot
+		want   string // the lines: kind, request, of a beat its sessions
+	}{
+		{"nobody asks", nil, nil, "[]"},
+		{"the same", nil, []snapshot{{"1", first}}, "[beat 1 []]"},
+		{"an input, untold", func() error { return m.Touch(2) }, nil, "[]"},
+		{"an input", nil, []snapshot{{"2", first}, {"3", first}, {"4", ""}, {"5", "0"}, {"6", first}}, "[beat 2 [2] beat 3 [] state 4 state 5 beat 6 []]"},
+		{"an input, told with a state", func() error { return m.Touch(3) }, []snapshot{{"7", ""}, {"8", first}}, "[state 7 beat 8 []]"},
+		{"a change", func() error { return m.Keep(3, "8h") }, []snapshot{{"9", first}, {"10", first}}, "[state 9 state 10]"},
+		{"undone", func() error { return m.Unkeep(3) }, []snapshot{{"11", first}, {"12", first}}, "[state 11 beat 12 []]"},
+		{"a change that nobody asks for", func() error { return m.Disconnect(3) }, nil, "[state <nil>]"},
+		{"an option", func() error { m.Configure(func(o *Options) { o.Drain = DrainOn }); return nil }, nil, "[state <nil>]"},
+	} {
+		if c.change != nil {
+			if err := c.change(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p.asked = c.asked
+		p.look()
+		got := []interface{}{}
+		for _, l := range said() {
+			got = append(got, l["t"], l["req"])
+			if l["t"] != "beat" {
+				continue
+			}
+			ids := []interface{}{}
+			list, _ := l["sessions"].([]interface{})
+			for _, s := range list {
+				ids = append(ids, s.(object)["id"])
+			}
+			got = append(got, ids)
+		}
+		if fmt.Sprint(got) != c.want {
+			t.Errorf("%s: %v, want %s", c.name, got, c.want)
+		}
+	}
+}
+
+// BenchmarkAgentAsked is an answer of a host of 200 sessions.
+func BenchmarkAgentAsked(b *testing.B) {
+	m := NewModel(Options{}, time.Now, nil)
+	for i := range 200 {
+		if err := m.Seed(Seed{Account: user(fmt.Sprint("user", i)), ID: 2 + i, ClientName: "PC-7", ClientAddr: somewhere, LogonAgo: time.Hour}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	p, _ := player(m)
+	p.look()
+	for _, c := range []struct{ name, hash string }{{"who has nothing", ""}, {"who has the state", p.hash}} {
+		b.Run(c.name, func(b *testing.B) {
+			size := 0
+			for b.Loop() {
+				p.command.output, p.asked = nil, []snapshot{{"1", c.hash}}
+				p.look()
+				size = len(p.command.output[0].data)
+			}
+			b.ReportMetric(float64(size), "bytes")
+		})
+	}
 }
 
 func TestAgentRefusesWhatHasChanged(t *testing.T) {

@@ -4,6 +4,8 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"hash/fnv"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf16"
@@ -14,24 +16,27 @@ import (
 // object is a JSON object.
 type object = map[string]interface{}
 
-// states are sessions as the agent tells them.
-func (p *agentPlayer) states(list []sessions.Session) []object {
-	markers := map[int]marker{}
-	if !p.who.LowRights { // the registry of others is not theirs to read
-		markers = p.host.model.markers()
-	}
-	out := make([]object, 0, len(list))
-	for _, s := range list {
-		addr := ""
-		if s.ClientAddr.Is4() {
-			addr = s.ClientAddr.String()
-		}
+// incarnation is one session among all that a host ever has.
+type incarnation struct {
+	id    int
+	logon int64
+}
+
+func incarnationOf(s *sessions.Session) incarnation { return incarnation{s.ID, fileTime(s.LogonAt)} }
+
+// states are the sessions as the agent tells them.
+func (p *agentPlayer) states() []object {
+	out := make([]object, 0, len(p.seen.sessions))
+	p.inputs = make(map[incarnation]int64, len(p.seen.sessions))
+	for i := range p.seen.sessions {
+		s := &p.seen.sessions[i]
+		p.inputs[incarnationOf(s)] = fileTime(s.LastInputAt)
 		o := object{
 			"id": s.ID, "state": wtsState(s.State), "name": s.Name, "user": s.Account.User, "domain": s.Account.Domain,
 			"logon": fileTime(s.LogonAt), "disc": fileTime(s.DisconnectedAt), "input": fileTime(s.LastInputAt),
-			"client": s.ClientName, "addr": addr, "program": s.Program, "error": 0,
+			"client": s.ClientName, "addr": addressOf(s), "program": s.Program, "error": 0,
 		}
-		if m, ok := markers[s.ID]; ok {
+		if m, ok := p.seen.markers[s.ID]; ok {
 			o["keep"], o["marked"] = m.text, fileTime(m.at)
 		}
 		out = append(out, o)
@@ -39,11 +44,51 @@ func (p *agentPlayer) states(list []sessions.Session) []object {
 	return out
 }
 
+// newInputs are the last inputs that are others than have been told.
+func (p *agentPlayer) newInputs() []object {
+	var out []object
+	for i := range p.seen.sessions {
+		s := &p.seen.sessions[i]
+		k, input := incarnationOf(s), fileTime(s.LastInputAt)
+		if told, ok := p.inputs[k]; !ok || told != input {
+			p.inputs[k] = input
+			out = append(out, object{"id": k.id, "logon": k.logon, "input": input})
+		}
+	}
+	return out
+}
+
+// hash is over what makes a state another one: not over clocks and last inputs.
+func (r *reading) hash() string {
+	b := asciiJSON(agentFacts(r.options))
+	for i := range r.sessions {
+		s := &r.sessions[i]
+		m := r.markers[s.ID]
+		for _, n := range [...]int64{int64(s.ID), int64(wtsState(s.State)), fileTime(s.LogonAt), fileTime(s.DisconnectedAt), fileTime(m.at)} {
+			b = append(strconv.AppendInt(b, n, 10), '\t')
+		}
+		for _, text := range [...]string{s.Name, s.Account.User, s.Account.Domain, s.ClientName, addressOf(s), s.Program, m.text} {
+			b = append(strconv.AppendQuote(b, text), '\t')
+		}
+	}
+	h := fnv.New64a()
+	h.Write(b)
+	return strconv.FormatUint(h.Sum64(), 16)
+}
+
+// addressOf is the client's address as the agent tells it: that of IPv4 only.
+func addressOf(s *sessions.Session) string {
+	if !s.ClientAddr.Is4() {
+		return ""
+	}
+	return s.ClientAddr.String()
+}
+
 // work is what the agent tells of programs: names that have changed, and sums of
 // disconnected sessions.
-func (p *agentPlayer) work(list []sessions.Session) []object {
+func (p *agentPlayer) work() []object {
 	out, names := []object{}, map[string]string{}
-	for _, s := range list {
+	for _, s := range p.seen.sessions {
 		if !s.HasUser() || p.who.LowRights { // who does not show their programs to everybody
 			continue
 		}

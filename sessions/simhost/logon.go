@@ -130,6 +130,7 @@ func (a *Attachment) Input() {
 	defer m.mu.Unlock()
 	if a.s.attachment == a {
 		a.s.LastInputAt = m.hostNow()
+		m.version++ // no watcher wakes up for it
 	}
 }
 

@@ -103,6 +103,7 @@ type Model struct {
 	onEvent func(Event)
 
 	mu       sync.Mutex
+	version  uint64 // counts changes, the first is 1
 	opt      Options
 	byID     map[int]*session // without services and the listener
 	stations int              // the N of the next rdp-tcp#N
@@ -120,6 +121,7 @@ func NewModel(opt Options, clock func() time.Time, onEvent func(Event)) *Model {
 	}
 	m := &Model{
 		clock:    clock,
+		version:  1,
 		onEvent:  onEvent,
 		opt:      opt,
 		byID:     make(map[int]*session),
@@ -203,6 +205,34 @@ func (m *Model) Watch() (changed <-chan struct{}, stop func()) {
 		defer m.mu.Unlock()
 		delete(m.watchers, c)
 	}
+}
+
+// reading is what an agent reads of a host in one step.
+type reading struct {
+	version  uint64
+	options  Options
+	sessions []sessions.Session // of these, processor time and I/O go on without a change
+	markers  map[int]marker     // that users have set, by session
+}
+
+// readSince reads what there is to see, with or without rights; nil if it has not
+// changed since version. hostTime is the host's own clock.
+func (m *Model) readSince(version uint64, lowRights bool) (r *reading, hostTime time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.advance()
+	if m.version == version {
+		return nil, m.hostNow()
+	}
+	r = &reading{version: m.version, options: m.opt, markers: map[int]marker{}}
+	r.options.Faults = slices.Clone(m.opt.Faults)
+	r.sessions = m.list(func(s *session) bool { return !lowRights || !s.hidden })
+	for id, s := range m.byID {
+		if s.marker != nil && !lowRights { // the registry of others is not theirs to read
+			r.markers[id] = *s.marker
+		}
+	}
+	return r, m.hostNow()
 }
 
 // The rest of this file needs m.mu held.
@@ -290,6 +320,7 @@ func (m *Model) newConsole() {
 }
 
 func (m *Model) changed() {
+	m.version++
 	for c := range m.watchers {
 		select {
 		case c <- struct{}{}:

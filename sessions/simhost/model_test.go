@@ -3,6 +3,7 @@ package simhost
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -388,6 +389,66 @@ func TestSeedRefusesWhatCannotBe(t *testing.T) {
 	if s := byID(t, m, 1); s.Account.User != "c" || s.Name == "console" {
 		t.Errorf("session 1 is %+v", s)
 	}
+}
+
+// Whatever changes what is read, by itself or by anybody, is a new version.
+func TestChangesAreNewVersions(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		clock := newClock()
+		m := NewModel(Options{Logoff: LogoffPlan{Takes: time.Minute}, MaxDisconnection: 10 * time.Minute}, clock.Now, nil)
+		var attached []*Attachment
+		client := func(t *rapid.T) *Attachment {
+			if len(attached) == 0 {
+				t.Skip("nobody")
+			}
+			return rapid.SampledFrom(attached).Draw(t, "client")
+		}
+		names, ids := rapid.SampledFrom([]string{"alice", "bob", "carol"}), rapid.IntRange(0, 5)
+		old, _ := m.readSince(0, false)
+		t.Repeat(map[string]func(*rapid.T){
+			"logon": func(t *rapid.T) {
+				if a, err := m.Logon(user(names.Draw(t, "who")), "PC", somewhere, ""); err == nil {
+					attached = append(attached, a)
+				}
+			},
+			"seed": func(t *rapid.T) {
+				id := ids.Draw(t, "id")
+				_ = m.Seed(Seed{Account: user("dave"), ID: id, Console: id == 0})
+			},
+			"disconnect": func(t *rapid.T) { client(t).Disconnect() },
+			"logoff":     func(t *rapid.T) { client(t).Logoff() },
+			"input":      func(t *rapid.T) { client(t).Input() },
+			"managed": func(t *rapid.T) {
+				id := ids.Draw(t, "id")
+				_ = rapid.SampledFrom([]func(int) error{m.Logoff, m.Disconnect, m.Touch, m.Unkeep,
+					func(id int) error { return m.Keep(id, "8h") },
+					func(id int) error { return m.Run(id, 1, "a.exe") },
+					func(id int) error { return m.SetState(id, sessions.StateDown) }}).Draw(t, "act")(id)
+			},
+			"configure": func(t *rapid.T) {
+				slots := rapid.IntRange(0, 3).Draw(t, "slots")
+				m.Configure(func(o *Options) { o.Slots, o.ClockSkew = slots, time.Duration(slots)*time.Minute })
+			},
+			"reboot": func(*rapid.T) { m.Reboot() },
+			"time":   func(t *rapid.T) { clock.advance(time.Duration(rapid.IntRange(0, 200).Draw(t, "s")) * time.Second) },
+			"": func(t *rapid.T) {
+				r, _ := m.readSince(old.version, false)
+				now, _ := m.readSince(0, false)
+				if r != nil {
+					old = r
+				}
+				inputs := func(r *reading) (all []time.Time) {
+					for _, s := range r.sessions {
+						all = append(all, s.LastInputAt)
+					}
+					return all
+				}
+				if old.hash() != now.hash() || !slices.Equal(inputs(old), inputs(now)) {
+					t.Fatalf("read as unchanged:\n%+v\nis\n%+v", old.sessions, now.sessions)
+				}
+			},
+		})
+	})
 }
 
 // TestModelProperties drives the model with random logons, disconnects and

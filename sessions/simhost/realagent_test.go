@@ -57,6 +57,17 @@ func TestTheRealAgentOverWinRM(t *testing.T) {
 	})
 	t.Logf("from a change to its report: %s", time.Since(began))
 
+	used := int64(logon + 100)
+	stub.Set(func() {
+		stub.Sessions[9] = fmt.Sprintf("4||Jürgen 9|CONTOSO|%d|%d|%d|%d||||", logon, logon, disconnect, used)
+	})
+	began = time.Now()
+	d.Refresh() // an input is no change, and is told to whom has asked
+	await(t, reports, ended, func(r sessions.Report) bool {
+		s, _ := sessionOf(r, "jürgen 9")
+		return !r.ReadAt.Before(began) && fileTime(s.LastInputAt) == used
+	})
+
 	host := sessions.Host{Name: "worms"}
 	changed, _ := sessionOf(r, "jürgen 8")
 	var refused *sessions.RefusedError

@@ -44,19 +44,6 @@ func (m *Model) change(id int, do func(*session)) error {
 	return nil
 }
 
-// markers are the markers that users have set, by session.
-func (m *Model) markers() map[int]marker {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	all := map[int]marker{}
-	for id, s := range m.byID {
-		if s.marker != nil {
-			all[id] = *s.marker
-		}
-	}
-	return all
-}
-
 // bytesPerBusySecond is what a program that keeps a processor busy reads and writes.
 const bytesPerBusySecond = 10 << 20
 
