@@ -8,11 +8,15 @@
 // one a line, words parted by blanks, times as FILETIME, texts as base64 of UTF-8:
 //   start KEY=SECONDS ...                                   first, once
 //   ping REQ
-//   snapshot REQ
+//   snapshot REQ [HASH]                                     HASH: of the newest state that the broker has
 //   logoff REQ ID LOGON DOMAIN USER DISCONNECT SECONDS
 //   disconnect REQ ID LOGON DOMAIN USER INPUT
 //   message REQ ID LOGON DOMAIN USER TITLE TEXT
 //   quit
+// A snapshot is answered with a state. If that has HASH, and so has the one told last,
+// a beat is the answer instead, with the last inputs that have changed since they were
+// told: {"t":"beat",...,"req":REQ,"sessions":[{"id":ID,"logon":LOGON,"input":INPUT},...]}
+//
 // Where standard input is refused, the first line comes by a variable: a "start", and
 // no command can follow, or one order about a session, after which it ends.
 //
@@ -42,7 +46,7 @@ public static partial class RdpBrokerAgent
     static readonly object output = new object();
     static readonly Stopwatch clock = Stopwatch.StartNew();
     static readonly AutoResetEvent wake = new AutoResetEvent(false);
-    static readonly Queue<string> asked = new Queue<string>(); // snapshots
+    static readonly Queue<string[]> asked = new Queue<string[]>(); // snapshots, in words
     static Stream stdout;
     static long sequence, heard, stopAt;
     static volatile string stop; // why to end; null: go on
@@ -159,14 +163,20 @@ public static partial class RdpBrokerAgent
             if (stop != null) return;
             bool signal = signalled;
             signalled = false;
-            string request = NextRequest();
+            string[] asks = NextRequest();
+            string request = asks == null ? null : asks[1];
             long began = clock.ElapsedMilliseconds;
             try
             {
                 if (request != null || began >= factsAt + 60000 || factsAt == long.MinValue) { facts = Facts(); factsAt = began; }
                 List<Session> list = Sessions();
                 string hash = Hash(list, facts);
-                if (hash != told || request != null)
+                if (asks != null && asks.Length == 3 && hash == asks[2] && hash == told)
+                {
+                    Write(Inputs(Beat(list, began, hash).Text("req", request), list));
+                    said = began;
+                }
+                else if (hash != told || request != null)
                 {
                     string why = told == null ? "start" : request != null ? "asked" : signal ? "event" : polled ? "poll" : "change";
                     Write(State(list, facts, began, hash, why, request));
@@ -180,7 +190,7 @@ public static partial class RdpBrokerAgent
                 }
                 else if (began >= said + beat * 1000)
                 {
-                    Write(new Line("beat").Number("seq", ++sequence).Number("up", began).Number("now", HostTime(list)).Text("hash", hash));
+                    Write(Beat(list, began, hash));
                     said = began;
                 }
             }
@@ -194,7 +204,7 @@ public static partial class RdpBrokerAgent
         }
     }
 
-    static string NextRequest()
+    static string[] NextRequest()
     {
         lock (asked) return asked.Count > 0 ? asked.Dequeue() : null;
     }
@@ -228,7 +238,7 @@ public static partial class RdpBrokerAgent
             Interlocked.Exchange(ref heard, clock.ElapsedMilliseconds);
             string[] w = line.Trim().Split(' ');
             if (w[0] == "ping" && w.Length == 2) Write(new Line("pong").Text("req", w[1]).Number("up", clock.ElapsedMilliseconds));
-            else if (w[0] == "snapshot" && w.Length == 2) { lock (asked) asked.Enqueue(w[1]); wake.Set(); }
+            else if (w[0] == "snapshot" && (w.Length == 2 || w.Length == 3)) { lock (asked) asked.Enqueue(w); wake.Set(); }
             else if (IsOrder(w)) Background(w[0], delegate() { Obey(w); });
             else if (w[0] == "quit") { Stop("quit"); return; }
             else if (w[0] != "") Fail("command " + w[0], 0, "not understood");

@@ -217,11 +217,17 @@ public static partial class RdpBrokerAgent
 
     // ---- telling what was read
 
+    // The last input that has been told of each session, by Session.Key. The hash is not
+    // over them, and whoever asks must not miss one.
+    static Dictionary<string, long> toldInputs = new Dictionary<string, long>();
+
     static Line State(List<Session> list, string facts, long began, string hash, string why, string request)
     {
         StringBuilder b = new StringBuilder("[");
+        toldInputs = new Dictionary<string, long>(list.Count);
         foreach (Session s in list)
         {
+            toldInputs[s.Key()] = s.Input;
             Line l = new Line().Number("id", s.Id).Number("state", s.State).Text("name", s.Name).Text("user", s.User).Text("domain", s.Domain)
                 .Number("logon", s.Logon).Number("disc", s.Disconnect).Number("input", s.Input)
                 .Text("client", s.Client).Text("addr", s.Address).Text("program", s.Program).Number("error", s.Error);
@@ -233,6 +239,27 @@ public static partial class RdpBrokerAgent
         Line state = new Line("state").Number("seq", ++sequence).Number("up", began).Number("now", HostTime(list)).Text("why", why).Text("hash", hash);
         if (request != null) state.Text("req", request);
         return state.Number("console", ConsoleSession()).Raw("facts", facts).Raw("sessions", b.Append(']').ToString());
+    }
+
+    static Line Beat(List<Session> list, long began, string hash)
+    {
+        return new Line("beat").Number("seq", ++sequence).Number("up", began).Number("now", HostTime(list)).Text("hash", hash);
+    }
+
+    // Inputs adds last inputs that are others than have been told, if there are any.
+    static Line Inputs(Line beat, List<Session> list)
+    {
+        StringBuilder b = new StringBuilder("[");
+        foreach (Session s in list)
+        {
+            long before;
+            string key = s.Key();
+            if (toldInputs.TryGetValue(key, out before) && before == s.Input) continue;
+            toldInputs[key] = s.Input;
+            if (b.Length > 1) b.Append(',');
+            b.Append(new Line().Number("id", s.Id).Number("logon", s.Logon).Number("input", s.Input));
+        }
+        return b.Length > 1 ? beat.Raw("sessions", b.Append(']').ToString()) : beat;
     }
 
     // HostTime is the CurrentTime of a session's own record, in which its other times are.

@@ -10,7 +10,8 @@
 //	hello    protocol version, who it is, as whom and with which rights it runs
 //	state    all sessions and the facts of the host; at the start and on every change
 //	work     programs, processor time and I/O of sessions, as far as they have changed
-//	beat     nothing has changed, with the hash of the last state
+//	beat     nothing has changed, with the hash of the last state; to whom has asked,
+//	         with the last inputs that have
 //	pong     the answer to a ping
 //	logoff   what became of a logoff: refused, going, gone, stuck
 //	disconnect, message    done, or refused

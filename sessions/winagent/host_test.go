@@ -148,6 +148,96 @@ func TestRefreshIsReadAfterItWasAskedFor(t *testing.T) {
 	w.until("the one asked for", func(r sessions.Report) bool { return !r.ReadAt.Before(asked) })
 }
 
+// Asked by somebody who has the newest state, the agent tells what is new besides.
+func TestSnapshotTellsWhatIsNew(t *testing.T) {
+	h := newStubHost(t)
+	row := func(state int, user string, input int64) string {
+		return fmt.Sprintf("%d||%s|CONTOSO|%d|5|%d|%d||||", state, user, logonA, disconnectA, input)
+	}
+	h.Set(func() {
+		h.Settings["noevents"] = "1"
+		h.Sessions[2], h.Sessions[3] = row(0, "alice", logonA), row(4, "bob", logonA)
+	})
+	p, err := h.Start(t.Context(), Command())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	cfg := Config{Poll: time.Hour, Beat: time.Hour, Processes: -1}.withDefaults()
+	if err := p.Send(t.Context(), cfg.introduction()); err != nil {
+		t.Fatal(err)
+	}
+	out := newLineReader(p.Stdout())
+	answer := func(req string) (ln *line, size int) {
+		t.Helper()
+		for {
+			text, err := out.next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ln, err = parseLine([]byte(text)); err != nil {
+				t.Fatal(err)
+			}
+			if ln.Request == req {
+				return ln, len(text)
+			}
+		}
+	}
+	ask := func(words string) (*line, int) {
+		t.Helper()
+		if err := p.Send(t.Context(), []byte("snapshot "+words+"\n")); err != nil {
+			t.Fatal(err)
+		}
+		return answer(strings.Fields(words)[0])
+	}
+	first, whole := ask("1")
+	for i := 0; slices.ContainsFunc(first.Sessions, func(s sessionLine) bool { return s.Pending }); i++ {
+		time.Sleep(10 * time.Millisecond)
+		first, whole = ask(fmt.Sprint("1.", i))
+	}
+	expect := func(words, kind string, inputs ...int64) *line {
+		t.Helper()
+		ln, size := ask(words)
+		if ln.Kind != kind || (ln.Hash == first.Hash) != (kind == kindBeat) || ln.Now == 0 || kind == kindBeat && (len(ln.Sessions) != len(inputs) || size > whole/2) {
+			t.Errorf("%s: %+v (%d bytes; a state has %d)", words, ln, size, whole)
+			return ln
+		}
+		for i, input := range inputs {
+			if s := ln.Sessions[i]; s.ID != 2+i || s.Logon != logonA || s.Input != input {
+				t.Errorf("%s: session %+v, input %d is new", words, s, input)
+			}
+		}
+		return ln
+	}
+	expect("2 "+first.Hash, kindBeat)
+	h.Set(func() { h.Sessions[2] = row(0, "alice", logonA+7) })
+	expect("3 "+first.Hash, kindBeat, logonA+7)
+	expect("4 "+first.Hash, kindBeat)
+	h.Set(func() { h.Sessions[2], h.Sessions[3] = row(0, "alice", logonA+8), row(4, "bob", logonA+9) })
+	expect("5 "+first.Hash, kindBeat, logonA+8, logonA+9)
+
+	// A change, and with it an input, which is told then.
+	h.Set(func() { h.Sessions[2], h.Sessions[3] = row(0, "alice", logonA+10), row(0, "bob", logonA+9) })
+	changed := expect("6 "+first.Hash, kindState)
+	h.Set(func() { h.Sessions[3] = row(4, "bob", logonA+9) })
+	if back, _ := ask("7 " + first.Hash); back.Kind != kindState || back.Hash != first.Hash {
+		t.Errorf("as before, but not what was told last: %+v", back)
+	}
+	expect("8 "+first.Hash, kindBeat)
+	if ln, _ := ask("9 " + changed.Hash); ln.Kind != kindState {
+		t.Errorf("to somebody who has an older state: %+v", ln)
+	}
+
+	if err := p.Send(t.Context(), []byte("snapshot 10 "+first.Hash+"\nsnapshot 11\nsnapshot 12 0\nsnapshot 13 "+first.Hash+"\n")); err != nil {
+		t.Fatal(err)
+	}
+	for i, kind := range []string{kindBeat, kindState, kindState, kindBeat} {
+		if ln, _ := answer(fmt.Sprint(10 + i)); ln.Kind != kind {
+			t.Errorf("of several, the answer to %d is a %s, not a %s", 10+i, ln.Kind, kind)
+		}
+	}
+}
+
 // What Windows does not show is not absent.
 func TestAgentWithoutRightsIsNoReading(t *testing.T) {
 	h := newStubHost(t)

@@ -55,7 +55,8 @@ type line struct {
 	// beat, at the answer in pong.
 	Up int64 `json:"up"`
 
-	// state; work has Now, Hash and Sessions; beat has Now and Hash
+	// state; work and beat have Now, Hash and Sessions, a beat that was not asked for
+	// or has nothing new without Sessions
 	Now      int64         `json:"now"` // FILETIME
 	Hash     string        `json:"hash"`
 	Console  int           `json:"console"`
@@ -80,7 +81,8 @@ type line struct {
 }
 
 // sessionLine is one session as the agent tells it. Times are FILETIMEs, 0 if
-// Windows did not tell. work has ID, Logon, and what is below them.
+// Windows did not tell. work has ID, Logon, and what is below them; beat has ID, Logon
+// and Input.
 type sessionLine struct {
 	ID         int    `json:"id"`
 	State      int    `json:"state"` // WTS_CONNECTSTATE_CLASS

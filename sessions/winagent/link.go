@@ -43,6 +43,7 @@ type link struct {
 	// These belong to run's loop.
 	hello    *line
 	lastHash string // of the newest state
+	pending  bool   // that state has sessions whose markers are not known yet
 	clock    agentClock
 	work     workload
 	sentAt   map[string]time.Time // of pings and snapshots, by request
@@ -218,7 +219,7 @@ func (l *link) serve(ctx context.Context, lines <-chan *line) error {
 				l.ask(ctx, "ping")
 			}
 		case <-l.refresh:
-			l.ask(ctx, "snapshot")
+			l.ask(ctx, "snapshot", l.has()...)
 		case <-heard.C:
 			if l.hello == nil {
 				return errUnheard
@@ -246,16 +247,31 @@ func (l *link) noReading() error {
 }
 
 // ask sends a command that is answered with its request number, and notes when.
-func (l *link) ask(ctx context.Context, command string) {
+func (l *link) ask(ctx context.Context, command string, more ...string) {
 	if l.deaf {
 		return
 	}
 	req := l.request()
 	l.sentAt[req] = time.Now()
 	select {
-	case l.outgoing <- outgoing{data: fmt.Appendf(nil, "%s %s\n", command, req)}:
+	case l.outgoing <- outgoing{data: []byte(strings.Join(append([]string{command, req}, more...), " ") + "\n")}:
 	case <-ctx.Done():
 	}
+}
+
+// has is the hash of the newest state, so that the agent need not tell it again.
+// Nothing if it must: a session whose marker is not known yet is kept for a while by
+// each state that says so.
+func (l *link) has() []string {
+	if l.pending || !isHash(l.lastHash) {
+		return nil
+	}
+	return []string{l.lastHash}
+}
+
+// isHash: it is like one, and can be sent back in a command line.
+func isHash(s string) bool {
+	return s != "" && len(s) <= 64 && strings.Trim(s, "0123456789abcdef") == ""
 }
 
 // request is a new request number.
@@ -318,22 +334,27 @@ func (ln *line) unusable() error {
 	return &UnusableError{Why: excerpt(ln.Why), Detail: excerpt(ln.Detail)}
 }
 
-func (l *link) state(ln *line, now time.Time) error {
-	readAt := l.clock.at(ln.Up, now)
-	if sent, ok := l.sentAt[ln.Request]; ok { // it was read because we asked
+// readAt is when what a line tells was read: if we asked for it, after that.
+func (l *link) readAt(ln *line, now time.Time) time.Time {
+	at := l.clock.at(ln.Up, now)
+	if sent, ok := l.sentAt[ln.Request]; ok {
 		delete(l.sentAt, ln.Request)
-		if sent.After(readAt) {
-			readAt = sent
+		if sent.After(at) {
+			return sent
 		}
 	}
-	r, err := translate(l.hello, ln, readAt)
+	return at
+}
+
+func (l *link) state(ln *line, now time.Time) error {
+	r, err := translate(l.hello, ln, l.readAt(ln, now))
 	if err != nil {
 		return err
 	}
 	if l.deaf {
 		r.Warnings = append(r.Warnings, "commands get no standard input on the host: each logoff starts an agent of its own, which takes seconds")
 	}
-	l.lastHash = ln.Hash
+	l.lastHash, l.pending = ln.Hash, slices.ContainsFunc(ln.Sessions, func(s sessionLine) bool { return s.Pending })
 	l.work = l.work.fill(r.Sessions)
 	l.reading(r)
 	return nil
@@ -349,18 +370,21 @@ func (l *link) reading(r *sessions.Report) {
 
 // renew makes the last reading new again, if it still holds.
 func (l *link) renew(ctx context.Context, ln *line, now time.Time) bool {
-	hostTime := fromFileTime(ln.Now)
+	readAt, hostTime := l.readAt(ln, now), fromFileTime(ln.Now)
 	last := l.newest.Load()
 	if last == nil || ln.Hash != l.lastHash || hostTime.IsZero() {
-		l.ask(ctx, "snapshot") // a state got lost
+		l.ask(ctx, "snapshot") // a state got lost; without a hash, so that one comes
 		return false
 	}
 	r := *last
-	if ln.Kind == kindWork {
+	switch {
+	case ln.Kind == kindWork:
 		r.Sessions = slices.Clone(last.Sessions)
 		l.work = l.work.fill(r.Sessions)
+	case len(ln.Sessions) > 0:
+		r.Sessions = withInputs(last.Sessions, ln.Sessions)
 	}
-	r.ReadAt, r.HostTime = l.clock.at(ln.Up, now), hostTime
+	r.ReadAt, r.HostTime = readAt, hostTime
 	l.reading(&r)
 	return true
 }

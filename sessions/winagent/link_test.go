@@ -148,21 +148,114 @@ func TestForeignLinesAreSkipped(t *testing.T) {
 	w.untilSession(2, "there", func(sessions.Session) bool { return true })
 }
 
-// A sign of life with another hash: a state was lost, and is asked for.
+// A sign of life with another hash: a state was lost, and is asked for, all of it.
 func TestLostStateIsAskedFor(t *testing.T) {
+	for name, asked := range map[string]bool{"by itself": false, "asked for": true} {
+		t.Run(name, func(t *testing.T) {
+			p := newScripted(func(p *scripted, command string) {
+				const beat = `{"t":"beat","up":9,"now":134000000000000009,"hash":"b","req":"%s","sessions":[{"id":2,"logon":134000000000000000,"input":134000000000000005}]}`
+				words := strings.Fields(command)
+				switch {
+				case words[0] == "start":
+					p.say(scriptedHello)
+					p.say(scriptedState)
+					if !asked {
+						p.say(beat, "")
+					}
+				case words[0] == "snapshot" && len(words) == 3:
+					p.say(beat, words[1])
+				case words[0] == "snapshot":
+					p.say(`{"t":"state","up":10,"now":134000000000000010,"hash":"b","req":"%s","sessions":[]}`, words[1])
+				}
+			})
+			w := watch(t, Config{}, p)
+			if asked {
+				w.untilSession(2, "there", func(sessions.Session) bool { return true })
+				w.Refresh()
+			}
+			r := w.until("an empty host", func(r sessions.Report) bool { return len(r.Sessions) == 0 })
+			if !r.HostTime.Equal(fromFileTime(134000000000000010)) {
+				t.Errorf("host time %s", r.HostTime)
+			}
+			for len(w.reports) > 0 {
+				t.Errorf("a report too many: %+v", <-w.reports)
+			}
+		})
+	}
+}
+
+// What has not changed need not be told again: the agent is asked with the hash that
+// we have, and a beat is the answer, with the last inputs that are new.
+func TestAnswerWithoutAState(t *testing.T) {
+	commands := make(chan string, 10)
 	p := newScripted(func(p *scripted, command string) {
-		if strings.HasPrefix(command, "start") {
+		switch words := strings.Fields(command); words[0] {
+		case "start":
 			p.say(scriptedHello)
-			p.say(scriptedState)
-			p.say(`{"t":"beat","up":9,"now":134000000000000009,"hash":"b"}`)
-		} else if req, ok := strings.CutPrefix(command, "snapshot "); ok {
-			p.say(`{"t":"state","up":10,"now":134000000000000010,"hash":"b","req":"%s","sessions":[]}`, req)
+			p.say(`{"t":"state","up":5,"now":134000000000000100,"hash":"0a","sessions":[` +
+				`{"id":2,"user":"a","logon":134000000000000000,"input":134000000000000001},{"id":3,"user":"b","logon":134000000000000000,"input":134000000000000002}]}`)
+		case "snapshot":
+			commands <- command
+			p.say(`{"t":"beat","up":5,"now":134000000000000200,"hash":"0a","req":"%s","sessions":[{"id":2,"logon":134000000000000000,"input":134000000000000150},`+
+				`{"id":3,"logon":133000000000000000,"input":134000000000000151},{"id":9,"logon":134000000000000000,"input":134000000000000152}]}`, words[1])
 		}
 	})
 	w := watch(t, Config{}, p)
-	r := w.until("an empty host", func(r sessions.Report) bool { return len(r.Sessions) == 0 })
-	if !r.HostTime.Equal(fromFileTime(134000000000000010)) {
-		t.Errorf("host time %s", r.HostTime)
+	first := w.until("a report", func(sessions.Report) bool { return true })
+	asked := time.Now()
+	w.Refresh()
+	second := w.until("the one asked for", func(r sessions.Report) bool { return !r.ReadAt.Before(asked) })
+	if words := strings.Fields(<-commands); len(words) != 3 || words[2] != "0a" {
+		t.Errorf("asked %q", words)
+	}
+	if !second.HostTime.Equal(fromFileTime(134000000000000200)) || second.ReadAt.After(time.Now()) || len(second.Sessions) != 2 {
+		t.Errorf("report %+v", second)
+	}
+	for _, c := range []struct {
+		r    sessions.Report
+		id   int
+		want int64
+	}{{first, 2, 1}, {first, 3, 2}, {second, 2, 150}, {second, 3, 2}} {
+		if s, _ := session(c.r, c.id); toFileTime(s.LastInputAt) != 134000000000000000+c.want {
+			t.Errorf("last input in session %d: %s", c.id, s.LastInputAt)
+		}
+	}
+}
+
+// What is no hash is not sent back, and a marker that is not known yet must be told
+// of again.
+func TestAskedForAState(t *testing.T) {
+	for name, c := range map[string]struct {
+		hash, more string
+		want       bool // the hash is sent
+	}{
+		"a hash":                  {"4b5b8b936ef38853", "", true},
+		"none":                    {"", "", false},
+		"two words":               {"a b", "", false},
+		"two lines":               {`a\nquit`, "", false},
+		"too long":                {strings.Repeat("a", 65), "", false},
+		"a marker not known yet":  {"a", `,"pending":true`, false},
+		"all markers known again": {"a", `,"pending":false`, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			commands := make(chan string, 10)
+			p := newScripted(func(p *scripted, command string) {
+				switch {
+				case strings.HasPrefix(command, "start"):
+					p.say(scriptedHello)
+					p.say(`{"t":"state","up":5,"now":134000000000000000,"hash":"%s","sessions":[{"id":2%s}]}`, c.hash, c.more)
+				case !strings.HasPrefix(command, "ping"):
+					commands <- command
+				}
+			})
+			w := watch(t, Config{}, p)
+			w.until("a report", func(sessions.Report) bool { return true })
+			w.Refresh()
+			words := strings.Fields(<-commands)
+			if words[0] != "snapshot" || (len(words) == 3) != c.want || c.want && words[2] != c.hash {
+				t.Errorf("asked %q", words)
+			}
+		})
 	}
 }
 

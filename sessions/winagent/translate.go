@@ -3,6 +3,7 @@ package winagent
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -61,9 +62,7 @@ func (s *sessionLine) translate(hostTime time.Time) sessions.Session {
 	if x.State == sessions.StateDisconnected { // it may be an old one in other states
 		x.DisconnectedAt = fromFileTime(s.Disconnect)
 	}
-	if !x.LogonAt.IsZero() {
-		x.Incarnation = strconv.FormatInt(s.Logon, 10)
-	}
+	x.Incarnation = s.incarnation()
 	switch {
 	case s.Pending:
 		x.KeepUntil = hostTime.Add(pendingFor)
@@ -74,6 +73,30 @@ func (s *sessionLine) translate(hostTime time.Time) sessions.Session {
 		x.ClientAddr = a.Unmap()
 	}
 	return x
+}
+
+// incarnation tells s from others that have had or will have its ID; "" if nobody
+// has logged on to it.
+func (s *sessionLine) incarnation() string {
+	if fromFileTime(s.Logon).IsZero() {
+		return ""
+	}
+	return strconv.FormatInt(s.Logon, 10)
+}
+
+// withInputs is a copy of list with the last inputs that a beat tells.
+func withInputs(list []sessions.Session, told []sessionLine) []sessions.Session {
+	inputs := make(map[sessionKey]int64, len(told))
+	for i := range told {
+		inputs[sessionKey{told[i].ID, told[i].incarnation()}] = told[i].Input
+	}
+	list = slices.Clone(list)
+	for i := range list {
+		if at, ok := inputs[sessionKey{list[i].ID, list[i].Incarnation}]; ok {
+			list[i].LastInputAt = fromFileTime(at)
+		}
+	}
+	return list
 }
 
 // stateOf is the state of a WTS_CONNECTSTATE_CLASS, whose order sessions.State
