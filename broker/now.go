@@ -6,13 +6,17 @@ import (
 	"github.com/rdpbroker/rdpbroker/sessions"
 )
 
-// tryLock takes mu if it is free, or becomes so within about the time that a
-// decision takes. Whoever holds it for longer has taken in a reading.
+// tryLock takes mu if it is free, or becomes so soon. Whoever holds it is about to let go
+// of it, and runs or waits for a processor, which they are given; or takes in a reading
+// or looks at a long queue, which is not waited for.
 func (b *Broker) tryLock() bool {
-	for range 1000 {
-		if b.mu.TryLock() {
-			return true
+	for range 32 {
+		for range 100 { // about the time that a decision takes, all in all
+			if b.mu.TryLock() {
+				return true
+			}
 		}
+		yield()
 	}
 	return false
 }
