@@ -44,22 +44,27 @@ type Assignment struct {
 	NeedsProof bool
 	// Waited is how long Admit waited, for a slot or for a logoff.
 	Waited time.Duration
+	*Hold
+}
 
+// Hold is what an Assignment is while its connection is open, hours perhaps.
+type Hold struct {
 	b      *Broker
-	l      *logon // nil: it holds nothing
+	l      *logon // nil: it holds nothing, and host is where it was connected
+	host   string
 	closed atomic.Bool
 }
 
 // Close ends the connection's hold on the reservation. dialErr is why the host
 // could not be reached, nil if it was: after a failed dial the host is left
 // alone for a while and the slot is given back at once.
-func (a *Assignment) Close(dialErr error) {
+func (h *Hold) Close(dialErr error) {
 	switch {
-	case a.closed.Swap(true):
-	case a.l == nil:
-		a.b.deps.Refresh(a.Host.Name)
+	case h.closed.Swap(true):
+	case h.l == nil:
+		h.b.deps.Refresh(h.host)
 	default:
-		a.b.leave(a.l, dialErr)
+		h.b.leave(h.l, dialErr)
 	}
 }
 
@@ -261,7 +266,7 @@ func (b *Broker) assignUntilProof(l *logon) *Assignment {
 
 // assign makes one connection's handle on l. The caller holds mu.
 func (b *Broker) assign(l *logon) *Assignment {
-	return &Assignment{Host: l.host, Reservation: l.res.ID, Decision: l.res.Decision, b: b, l: l}
+	return &Assignment{Host: l.host, Reservation: l.res.ID, Decision: l.res.Decision, Hold: &Hold{b: b, l: l}}
 }
 
 // leave ends one connection's part in l.

@@ -45,6 +45,7 @@ var arrows = map[string][]string{
 	"broker/webhook":           {"broker/audit"},
 	"broker/config":            {"sessions", "broker/placement", "broker/audit"},
 	"broker/statefile":         {},
+	"broker/lines":             {},
 	"broker/handover":          {},
 	"broker/metrics":           {"sessions", "broker/placement", "broker/audit", "broker/token"},
 	"broker/admin":             {"sessions", "broker/placement", "broker/audit"},
@@ -64,7 +65,7 @@ var arrows = map[string][]string{
 	"broker/bench":             {"rdpproxy/loadgen", "sessions", "sessions/simhost"},
 	"broker/soak/memnet":       {},
 	"broker/demo":              {"sessions", "sessions/simhost", "broker/audit", "broker/config", "broker/daemon", "broker/placement"},
-	"broker/cmd/rdpbroker":     {"broker/handover", "broker/admin/site", "broker/admin", "broker/admin/auth", "broker/admin/client", "broker/audit", "broker/config", "broker/daemon", "broker/demo", "broker/doctor", "broker/identity", "broker/rdpfile", "broker/token", "rdpproxy/reach", "sessions"},
+	"broker/cmd/rdpbroker":     {"broker/handover", "broker/lines", "broker/admin/site", "broker/admin", "broker/admin/auth", "broker/admin/client", "broker/audit", "broker/config", "broker/daemon", "broker/demo", "broker/doctor", "broker/identity", "broker/rdpfile", "broker/token", "rdpproxy/reach", "sessions"},
 	"broker/cmd/rdpprobe":      {"rdpproxy/probe"},
 	"broker/cmd/rdpbench":      {"broker/bench"},
 

@@ -86,5 +86,5 @@ func (b *Broker) Resume(id uint64, host sessions.Host) *Assignment {
 		l.join()
 		return b.assign(l)
 	}
-	return &Assignment{Host: host, b: b}
+	return &Assignment{Host: host, Hold: &Hold{b: b, host: host.Name}}
 }

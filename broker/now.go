@@ -52,10 +52,10 @@ func (b *Broker) AdmitNow(farmName string, id sessions.Identity) (*Assignment, b
 
 // CloseNow is Close for whoever must not be kept waiting: it never blocks. false means
 // that nothing was done, and that Close is to be called.
-func (a *Assignment) CloseNow(dialErr error) bool {
-	b, l := a.b, a.l
-	if l == nil || a.closed.Load() {
-		a.Close(dialErr)
+func (h *Hold) CloseNow(dialErr error) bool {
+	b, l := h.b, h.l
+	if l == nil || h.closed.Load() {
+		h.Close(dialErr)
 		return true
 	}
 	if !b.tryLock() {
@@ -65,7 +65,7 @@ func (a *Assignment) CloseNow(dialErr error) bool {
 	if len(b.farm(l.res.Farm).queue) > 0 { // of whom each may have to be looked at
 		return false
 	}
-	if !a.closed.Swap(true) {
+	if !h.closed.Swap(true) {
 		b.parted(l, dialErr)
 	}
 	return true

@@ -286,7 +286,7 @@ func (q *quick) connected(rest []byte, host loop.Socket) {
 		q.Answered(q.l)
 	}
 	q.hostFD = host.FD
-	q.l.Start(&q.timer, tuneAfter, q)
+	q.l.Start(&q.timer, tuneAfter+tuneTogether-q.l.Now()%tuneTogether, q)
 	client := loop.Socket{FD: q.fd, Seen: o.seen}
 	if o.attended {
 		client.For = loop.Arrivals
@@ -298,6 +298,9 @@ func (q *quick) connected(rest []byte, host loop.Socket) {
 // system calls, and many connections only knock: mstsc, when it is told to come back with
 // another protocol, and whoever looks whether somebody is there.
 const tuneAfter = 2 * time.Second
+
+// tuneTogether has those of a crowd get it together, and the loop be woken once.
+const tuneTogether = 500 * time.Millisecond
 
 // Answered implements loop.Owner: the dial no longer counts as in flight.
 func (q *quick) Answered(*loop.Loop) {

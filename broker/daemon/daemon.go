@@ -73,7 +73,8 @@ type Daemon struct {
 	audit     *audit.Writer // nil: no file
 	webhook   *webhook.Sender
 	recent    *audit.Ring
-	events    *live.Hub                         // of the same, for those who listen
+	events    *live.Hub // of the same, for those who listen
+	lull      *lull
 	evictors  atomic.Pointer[map[string]driven] // drivers, to be read without mu
 
 	started *config.Config // what New was given; of it stays what only a restart changes
@@ -110,7 +111,7 @@ func New(cfg *config.Config, o Options) (*Daemon, error) {
 		opts: o, log: o.Log, started: cfg, cfg: cfg,
 		registry: prometheus.NewRegistry(), recent: audit.NewRing(recentRecords),
 		events: live.NewHub(recentRecords, maxReaders), startedAt: time.Now(),
-		farmOf: map[string]string{}, looked: make(chan struct{}),
+		lull: newLull(), farmOf: map[string]string{}, looked: make(chan struct{}),
 		inherited: inherit(o.Inherited, o.Log), successor: make(chan func(handover.Bundle) error, 1),
 	}
 	d.looking = sync.OnceFunc(func() { close(d.looked) })

@@ -74,14 +74,15 @@ func (r router) route(farm string, a *broker.Assignment, began time.Time) rdppro
 
 // relayed is a route by a as far as a relay is concerned.
 func (r router) relayed(a *broker.Assignment) rdpproxy.Route {
+	hold := a.Hold
 	return rdpproxy.Route{
 		Host:    a.Host.Name,
 		Addr:    a.Host.Addr,
 		Why:     a.Decision.Kind.String(),
 		Dials:   r.d.dialsTo(a.Host.Name),
 		Resume:  a.Reservation,
-		Done:    func(o rdpproxy.Outcome) { a.Close(unreached(o)) },
-		DoneNow: func(o rdpproxy.Outcome) bool { return a.CloseNow(unreached(o)) },
+		Done:    func(o rdpproxy.Outcome) { hold.Close(unreached(o)) },
+		DoneNow: func(o rdpproxy.Outcome) bool { return hold.CloseNow(unreached(o)) },
 	}
 }
 
@@ -158,7 +159,10 @@ func proxyConfig(cfg *config.Config) rdpproxy.Config {
 // observer counts what the proxy does.
 func (d *Daemon) observer() rdpproxy.Observer {
 	return rdpproxy.Observer{
-		Accepted: func(string) { d.metrics.Accepted() },
+		Accepted: func(string) {
+			d.metrics.Accepted()
+			d.lull.stir()
+		},
 		Refused: func(_, kind string) {
 			d.metrics.Refused(kind)
 			d.metrics.Closed()
