@@ -65,7 +65,7 @@ func (c *conn) admit() (refused string) {
 	return refused
 }
 
-// crowdedOut implements placeOwner.
+// crowdedOut says that c's place was taken away: it is to end. It does not block.
 func (c *conn) crowdedOut() {
 	c.p.mu.Lock()
 	defer c.p.mu.Unlock()

@@ -60,7 +60,7 @@ func (p *Proxy) Adopt(c Carried, rt Route) error {
 	q := &quick{conn: &conn{
 		p: p, cfg: cfg, listener: &listening{Listener: Listener{Name: c.Listener}, p: p},
 		client: c.ClientAddr, accepted: c.Accepted, identity: c.Said,
-	}, l: lo.Lightest(), fd: clientFD, loops: lo, step: relaying}
+	}, l: lo.Lightest(), fd: clientFD, hostFD: hostFD, loops: lo, step: relaying}
 	q.place.owner = q.conn
 	p.limits.adopt(&q.place, c.ClientAddr.Addr())
 	if !p.add(q.conn, q) || !q.began(rt, peer(hostFD), q) {
@@ -72,7 +72,6 @@ func (p *Proxy) Adopt(c Carried, rt Route) error {
 	q.pair.Count(c.MovedToHost, c.MovedToClient)
 	q.pair.Say(c.ToHost)
 	q.pair.Hear(c.ToClient)
-	_ = tune(hostFD, cfg.KeepAlive)                 // it may be too young to have been, see tuneAfter
 	opts := lo.options(&Config{Linger: cfg.Linger}) // nothing is awaited of the host
 	q.l.Post(func(l *loop.Loop) {
 		l.Relay(&q.pair, loop.Socket{FD: clientFD}, loop.Socket{FD: hostFD}, opts, q)

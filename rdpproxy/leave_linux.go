@@ -12,8 +12,8 @@ import (
 func (q *quick) leaveLoop(first *Route) {
 	o := q.opening
 	local := q.local()
+	q.l.Stop(&o.timer)
 	q.step, q.opening = finished, nil
-	q.l.Stop(&q.timer)
 	if o.attended {
 		q.l.Forget(q.fd)
 	}

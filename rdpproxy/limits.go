@@ -15,22 +15,18 @@ type limits struct {
 	clients map[netip.Addr]*clientCount
 }
 
-type clientCount struct{ open, pending int }
+type clientCount struct {
+	key           netip.Addr // as clientKey has it
+	open, pending int
+}
 
 // place is one connection's share in the counts.
 type place struct {
 	limits  *limits
-	owner   placeOwner
+	owner   *conn
 	pending *list.Element // nil when the first packet has come, or the place was taken away
+	client  *clientCount  // nil while the client is not known
 	taken   bool          // the place was taken away
-	client  netip.Addr    // as clientKey has it; zero while the client is not known
-}
-
-// placeOwner is whose place it is.
-type placeOwner interface {
-	// crowdedOut says that the place was taken away: the connection is to end. It
-	// must not block.
-	crowdedOut()
 }
 
 // enter counts a connection that has yet to send its first packet, or returns
@@ -66,7 +62,7 @@ func (pl *place) from(addr netip.Addr, cfg *Config) (refused string) {
 	defer l.mu.Unlock()
 	c := l.clients[key]
 	if c == nil {
-		c = new(clientCount)
+		c = &clientCount{key: key}
 	}
 	if c.open >= cfg.MaxPerClient {
 		return RefusedTooManyFromClient
@@ -82,7 +78,7 @@ func (pl *place) from(addr netip.Addr, cfg *Config) (refused string) {
 		c.pending++
 	}
 	l.clients[key] = c
-	pl.client = key
+	pl.client = c
 	return ""
 }
 
@@ -91,16 +87,18 @@ func (l *limits) adopt(pl *place, client netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.open++
-	pl.limits, pl.client = l, clientKey(client)
-	c := l.clients[pl.client]
+	pl.limits = l
+	key := clientKey(client)
+	c := l.clients[key]
 	if c == nil {
-		c = new(clientCount)
+		c = &clientCount{key: key}
 		if l.clients == nil {
 			l.clients = make(map[netip.Addr]*clientCount)
 		}
-		l.clients[pl.client] = c
+		l.clients[key] = c
 	}
 	c.open++
+	pl.client = c
 }
 
 // ready says that the first packet has come. It reports false if the place was
@@ -123,9 +121,9 @@ func (pl *place) leave() {
 	defer l.mu.Unlock()
 	pl.leavePending()
 	l.open--
-	if c := l.clients[pl.client]; c != nil {
+	if c := pl.client; c != nil {
 		if c.open--; c.open == 0 {
-			delete(l.clients, pl.client)
+			delete(l.clients, c.key)
 		}
 	}
 }
@@ -137,8 +135,8 @@ func (pl *place) leavePending() {
 	}
 	pl.limits.pending.Remove(pl.pending)
 	pl.pending = nil
-	if c := pl.limits.clients[pl.client]; c != nil {
-		c.pending--
+	if pl.client != nil {
+		pl.client.pending--
 	}
 }
 

@@ -74,7 +74,7 @@ func (lo *loops) options(cfg *Config) *loop.Options {
 	lo.mu.Lock()
 	defer lo.mu.Unlock()
 	if o := lo.opts; o == nil || o.Linger != cfg.Linger || o.AnswerWait != cfg.AnswerWait {
-		lo.opts = &loop.Options{Linger: cfg.Linger, AnswerWait: cfg.AnswerWait}
+		lo.opts = &loop.Options{Linger: cfg.Linger, AnswerWait: cfg.AnswerWait, Settle: tuneAfter}
 	}
 	return lo.opts
 }
@@ -170,7 +170,7 @@ func (lo *loops) carry(t *task, host net.Conn, release func(), toHost []byte, al
 		t.over(relay.Result{ToHost: already.ToHost, ToClient: already.ToClient, Err: syscall.EMFILE, Closer: relay.CloserContext})
 		return true
 	}
-	q := &quick{conn: t.conn, l: lo.Lightest(), fd: clientFD, loops: lo, step: relaying, release: release, cancel: t.cancel}
+	q := &quick{conn: t.conn, l: lo.Lightest(), fd: clientFD, hostFD: hostFD, loops: lo, step: relaying, release: release, cancel: t.cancel}
 	q.pair.Count(already.ToHost, already.ToClient)
 	q.pair.Say(toHost)
 	if w != nil {

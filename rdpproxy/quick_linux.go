@@ -24,10 +24,9 @@ type quick struct {
 	loops   *loops
 	l       *loop.Loop
 	fd      int32 // of the client
-	hostFD  int32 // while relaying, until it has its keep-alive
+	hostFD  int32 // of the host, while relaying
 	step    step
-	opening *opening   // until a relay begins
-	timer   loop.Timer // a step takes too long; while relaying: see tuneAfter
+	opening *opening // until a relay begins
 	pair    loop.Pair
 	release func()                  // of a place among the dials, where turn has none
 	turn    *turn                   // the place among the dials, or the wait for one
@@ -48,7 +47,8 @@ const (
 // opening is what a connection needs only before it is relayed.
 type opening struct {
 	*acceptor
-	seen loop.Events // all of the client's
+	timer loop.Timer  // a step takes too long
+	seen  loop.Events // all of the client's
 	// attended: the loop reports the client's events.
 	attended bool
 	partial  []byte // of the first packet, if it comes in pieces
@@ -72,7 +72,7 @@ func (q *quick) open() {
 		return
 	}
 	if d := q.cfg.FirstPacketTimeout; d > 0 {
-		q.l.Start(&q.timer, d, q)
+		q.l.Start(&q.opening.timer, d, q)
 	}
 	q.read() // while much happens it is there already, and there is no event to be waited for
 }
@@ -149,7 +149,7 @@ var errUnfinished = fmt.Errorf("reading the first packet: %w", os.ErrClosed)
 
 // opened asks where to, now that the first packet is there.
 func (q *quick) opened() {
-	q.l.Stop(&q.timer)
+	q.l.Stop(&q.opening.timer)
 	if !q.place.ready() {
 		q.close(RefusedTooManyPending, errCrowdedOut)
 		return
@@ -202,7 +202,7 @@ func (q *quick) dial() {
 		return
 	}
 	if d := q.cfg.DialTimeout; d > 0 {
-		q.l.Start(&q.timer, d, q)
+		q.l.Start(&q.opening.timer, d, q)
 	}
 }
 
@@ -210,7 +210,7 @@ func (q *quick) dial() {
 func (q *quick) come() {
 	q.l.Post(func(*loop.Loop) {
 		if q.step == queueing {
-			q.l.Stop(&q.timer)
+			q.l.Stop(&q.opening.timer)
 			q.connect()
 		}
 	})
@@ -250,7 +250,7 @@ func (q *quick) connect() {
 		return
 	}
 	if d := q.cfg.DialTimeout; d > 0 {
-		q.l.Start(&q.timer, d, q)
+		q.l.Start(&q.opening.timer, d, q)
 	}
 }
 
@@ -273,7 +273,7 @@ func (h *hostSocket) Ready(l *loop.Loop, ev loop.Events) {
 // connected sends the rest of the request on and relays.
 func (q *quick) connected(rest []byte, host loop.Socket) {
 	o := q.opening
-	q.l.Stop(&q.timer)
+	q.l.Stop(&q.opening.timer)
 	if !q.began(o.route, o.host.addr, q) {
 		q.l.Close(host.FD)
 		q.leaveEarly(errStopping)
@@ -286,7 +286,6 @@ func (q *quick) connected(rest []byte, host loop.Socket) {
 		q.Answered(q.l)
 	}
 	q.hostFD = host.FD
-	q.l.Start(&q.timer, tuneAfter+tuneTogether-q.l.Now()%tuneTogether, q)
 	client := loop.Socket{FD: q.fd, Seen: o.seen}
 	if o.attended {
 		client.For = loop.Arrivals
@@ -299,8 +298,10 @@ func (q *quick) connected(rest []byte, host loop.Socket) {
 // another protocol, and whoever looks whether somebody is there.
 const tuneAfter = 2 * time.Second
 
-// tuneTogether has those of a crowd get it together, and the loop be woken once.
-const tuneTogether = 500 * time.Millisecond
+// Settled implements loop.Owner.
+func (q *quick) Settled(*loop.Loop) {
+	_ = tune(q.hostFD, q.cfg.KeepAlive) // a connection that is broken already fails soon enough
+}
 
 // Answered implements loop.Owner: the dial no longer counts as in flight.
 func (q *quick) Answered(*loop.Loop) {
@@ -317,7 +318,6 @@ func (q *quick) Answered(*loop.Loop) {
 // Ended implements loop.Owner.
 func (q *quick) Ended(_ *loop.Loop, r relay.Result) {
 	q.step = finished
-	q.l.Stop(&q.timer)
 	q.Answered(q.l)
 	if q.cancel != nil {
 		q.cancel(nil)
@@ -337,8 +337,6 @@ func (q *quick) Expired(*loop.Loop, *loop.Timer) {
 	case connecting:
 		q.l.Close(q.opening.host.fd)
 		q.undialled(os.NewSyscallError("connect", unix.ETIMEDOUT))
-	case relaying:
-		_ = tune(q.hostFD, q.cfg.KeepAlive) // a connection that is broken already fails soon enough
 	}
 }
 
@@ -353,7 +351,7 @@ func (q *quick) undialled(err error) {
 // leaveEarly ends a connection that has a route and no relay yet.
 func (q *quick) leaveEarly(cause error) {
 	o := q.opening
-	q.l.Stop(&q.timer)
+	q.l.Stop(&q.opening.timer)
 	q.Answered(q.l)
 	q.shut()
 	q.loops.endings.add(func() {
@@ -365,7 +363,7 @@ func (q *quick) leaveEarly(cause error) {
 
 // close refuses a connection whose first packet is not complete, or not wanted.
 func (q *quick) close(kind string, err error) {
-	q.l.Stop(&q.timer)
+	q.l.Stop(&q.opening.timer)
 	q.refuse(kind, err)
 	q.shut()
 	q.leave()

@@ -191,7 +191,7 @@ const (
 // change is Register for other events of fd, whose handler stays. What is the case
 // already is reported again.
 func (l *Loop) change(fd int32, ev Events) error {
-	err := unix.EpollCtl(l.ep, unix.EPOLL_CTL_MOD, int(fd), &unix.EpollEvent{Events: uint32(ev), Fd: fd, Pad: l.table.slots[fd].generation})
+	err := unix.EpollCtl(l.ep, unix.EPOLL_CTL_MOD, int(fd), &unix.EpollEvent{Events: uint32(ev), Fd: fd, Pad: l.table.at(fd).generation})
 	return os.NewSyscallError("epoll_ctl", err)
 }
 

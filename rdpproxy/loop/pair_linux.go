@@ -18,13 +18,22 @@ type Options struct {
 	Linger time.Duration
 	// AnswerWait bounds how long Answered may take. 0: it is not called.
 	AnswerWait time.Duration
+	// Settle is how long after the answer, or the beginning if none is awaited, Settled is
+	// called. 0: it is not called.
+	Settle time.Duration
 }
+
+// together has pairs of a crowd settle at one time, so that the loop is woken once.
+const together = 500 * time.Millisecond
 
 // Owner is told what becomes of a Pair, on the loop's goroutine: it must not block.
 type Owner interface {
 	// Answered is called once, if Options have an AnswerWait: when the host has said
 	// something or ended, or that time is over.
 	Answered(l *Loop)
+	// Settled is called at most once, after Options.Settle and half a second more at most,
+	// unless an end has begun by then.
+	Settled(l *Loop)
 	// Ended is called once, when the relay is over and both sockets are closed.
 	Ended(l *Loop, r relay.Result)
 }
@@ -55,7 +64,7 @@ type Pair struct {
 	client, host leg
 	toHost       direction
 	toClient     direction
-	timer        Timer // an answer awaited, or looks at what lingers or drains
+	timer        Timer // an answer awaited, the time to settle, or looks at what lingers or drains
 	watch        *watching
 	err          error
 	seenMoved    uint64 // at the last look
@@ -124,6 +133,8 @@ func (p *Pair) start(l *Loop, c, h Socket, o *Options, owner Owner) error {
 	if o.AnswerWait > 0 {
 		p.answering = true
 		l.Start(&p.timer, o.AnswerWait, p)
+	} else {
+		p.settle()
 	}
 	p.pump()
 	return nil
@@ -220,8 +231,8 @@ func (p *Pair) linger() {
 	if p.lingering {
 		return
 	}
-	p.answered() // the timer has another use now
-	p.lingering = true
+	p.lingering = true // the timer has another use now
+	p.answered()
 	p.l.Start(&p.timer, p.lookEvery(), p)
 }
 
@@ -236,8 +247,13 @@ func (p *Pair) lookEvery() time.Duration {
 
 // Expired implements Expirer.
 func (p *Pair) Expired(*Loop, *Timer) {
-	if !p.lingering {
+	switch {
+	case p.lingering:
+	case p.answering:
 		p.answered()
+		return
+	default:
+		p.owner.Settled(p.l)
 		return
 	}
 	for _, d := range []*direction{&p.toHost, &p.toClient} {
@@ -293,7 +309,17 @@ func (p *Pair) answered() {
 	}
 	p.answering = false
 	p.l.Stop(&p.timer)
+	if !p.lingering && !p.over {
+		p.settle()
+	}
 	p.owner.Answered(p.l)
+}
+
+// settle begins the time until the owner is told that p has settled.
+func (p *Pair) settle() {
+	if d := p.opts.Settle; d > 0 {
+		p.l.Start(&p.timer, d+together-p.l.now%together, p)
+	}
 }
 
 // cut ends the pair at once.

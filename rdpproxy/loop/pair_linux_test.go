@@ -36,6 +36,7 @@ func engine(t *testing.T, loops int) *loop.Engine {
 type ended chan relay.Result
 
 func (e ended) Answered(*loop.Loop)                {}
+func (e ended) Settled(*loop.Loop)                 {}
 func (e ended) Ended(_ *loop.Loop, r relay.Result) { e <- r }
 
 // on returns relay.Run as e does it.
