@@ -176,6 +176,11 @@ func (p *Pair) splice(d *direction, src, dst *leg) (n int) {
 	if n < smallPiece {
 		d.full = 0
 	}
+	// What comes meanwhile goes with it: the larger the piece, the less each byte costs
+	// the receiver. That no more is taken says nothing of the sender: the pipe may be full.
+	for more := n; more > 0 && n < pipeSize; n += more {
+		more, _ = splice(src.fd, got.w, pipeSize-n)
+	}
 	got.n = n
 	d.piped = got
 	p.empty(d, dst)
