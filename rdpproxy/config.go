@@ -61,6 +61,10 @@ type Config struct {
 	// Portable has goroutines serve all connections, as they do wherever there is no
 	// epoll. It is for New; Reload does not change it.
 	Portable bool
+	// DeferAccept has connections come when their first byte is there, or they have been
+	// silent for a second (TCP_DEFER_ACCEPT), where loops serve them: nobody is woken for a
+	// connection twice. Read as a listener is served.
+	DeferAccept bool
 	// Loops is how many loops serve connections where there are loops, one for each core
 	// at best, 16 at most. Each may hold one of GOMAXPROCS for itself: there should be more of
 	// them. 0: all of GOMAXPROCS but one, and 1 at least. Read once, as the first listener is served.

@@ -183,3 +183,23 @@ func TestPendingEndsWithTheRequest(t *testing.T) {
 		}
 	}
 }
+
+// TestDeferAccept: connections that come with their first byte are served like any, and
+// those that stay silent or leave are seen all the same, a second late.
+func TestDeferAccept(t *testing.T) {
+	host := startHost(t, nil)
+	b := newBench(t, Config{DeferAccept: true, FirstPacketTimeout: 50 * time.Millisecond}, host.to())
+	silent, gone := b.dial(t, ""), b.dial(t, "")
+	_ = gone.Close()
+	b.counts.untilRefused(t, RefusedGone, 1)
+	for range 3 {
+		c := b.dial(t, "")
+		if err := exchange(c, cookie("alice")); err != nil {
+			t.Error(err)
+		}
+		_ = c.Close()
+	}
+	b.counts.untilClosed(t, 3)
+	closedByPeer(t, silent)
+	b.counts.untilRefused(t, RefusedSlow, 1)
+}

@@ -97,6 +97,7 @@ func (lo *loops) serve(ctx context.Context, l *listening) error {
 		return err
 	}
 	_ = tcp.Close()
+	expectRequests(fd, lo.p.cfg.Load().DeferAccept)
 	every := make([]*acceptor, 0, len(lo.Loops()))
 	for _, at := range lo.Loops() {
 		a := &acceptor{loops: lo, l: at, listening: l, ctx: context.WithoutCancel(ctx), fd: fd, local: local}

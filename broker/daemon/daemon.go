@@ -44,8 +44,9 @@ type Options struct {
 	OnRecord func(audit.Record)
 	// Portable is rdpproxy.Config.Portable.
 	Portable bool
-	// Loops is rdpproxy.Config.Loops.
-	Loops int
+	// Loops and DeferAccept are those of rdpproxy.Config.
+	Loops       int
+	DeferAccept bool
 	// Inherited is what the process before has left by HandOver; nil: nothing. New
 	// takes its files.
 	Inherited *handover.Bundle
@@ -163,7 +164,7 @@ func New(cfg *config.Config, o Options) (*Daemon, error) {
 	}
 	d.inventory = inventory.New(entries(cfg, d.drivers), d.observe, d.log)
 	proxied := proxyConfig(cfg)
-	proxied.Portable, proxied.Loops = o.Portable, o.Loops
+	proxied.Portable, proxied.Loops, proxied.DeferAccept = o.Portable, o.Loops, o.DeferAccept
 	d.proxy = rdpproxy.New(proxied, router{d}, d.observer(), d.log)
 	d.prepareMetrics(cfg)
 	d.metrics.Reloaded(true, time.Now())

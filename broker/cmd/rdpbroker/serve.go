@@ -79,7 +79,7 @@ func serveOn(cfg *config.Config, file string, o daemon.Options, stop, kill conte
 	defer func() { _ = log.Sync() }() // fails on terminals; nothing is lost there
 	// A loop for each core, see rdpproxy/loop, and places for everything else.
 	cores := runtime.GOMAXPROCS(0)
-	o.Loops = cores
+	o.Loops, o.DeferAccept = cores, true
 	runtime.GOMAXPROCS(cores + max(1, cores/2))
 	reload := make(chan os.Signal, 1)
 	notifyReload(reload)
