@@ -189,9 +189,6 @@ func TestPendingEndsWithTheRequest(t *testing.T) {
 func TestDeferAccept(t *testing.T) {
 	host := startHost(t, nil)
 	b := newBench(t, Config{DeferAccept: true, FirstPacketTimeout: 50 * time.Millisecond}, host.to())
-	silent, gone := b.dial(t, ""), b.dial(t, "")
-	_ = gone.Close()
-	b.counts.untilRefused(t, RefusedGone, 1)
 	for range 3 {
 		c := b.dial(t, "")
 		if err := exchange(c, cookie("alice")); err != nil {
@@ -200,6 +197,9 @@ func TestDeferAccept(t *testing.T) {
 		_ = c.Close()
 	}
 	b.counts.untilClosed(t, 3)
+	silent, gone := b.dial(t, ""), b.dial(t, "")
+	_ = gone.Close()
+	b.counts.untilRefused(t, RefusedGone, 1)
 	closedByPeer(t, silent)
 	b.counts.untilRefused(t, RefusedSlow, 1)
 }
