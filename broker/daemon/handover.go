@@ -102,8 +102,10 @@ func (d *Daemon) listen(key, address string) (net.Listener, error) {
 			return nil, err
 		}
 	}
-	if f := listenerFile(ln); f != nil {
-		d.passing = append(d.passing, passed{key: key, file: f})
+	if tcp, ok := ln.(*net.TCPListener); ok {
+		if socket, err := handover.Keep(tcp); err == nil { // else the system has no such thing
+			d.passing = append(d.passing, passed{key: key, socket: socket})
+		}
 	}
 	return ln, nil
 }
@@ -124,28 +126,15 @@ func (in *inheritance) listener(key string) (net.Listener, error) {
 
 // passed is a listener's socket, kept to be passed on.
 type passed struct {
-	key  string
-	file *os.File
-}
-
-// listenerFile is another descriptor of ln, nil where the system has no such thing.
-func listenerFile(ln net.Listener) *os.File {
-	tcp, ok := ln.(*net.TCPListener)
-	if !ok {
-		return nil
-	}
-	f, err := tcp.File()
-	if err != nil {
-		return nil
-	}
-	return f
+	key    string
+	socket *handover.Kept
 }
 
 // closePassing closes the listeners' second descriptors: as long as they are open the
 // system accepts connections that nobody serves.
 func (d *Daemon) closePassing() {
 	for _, p := range d.passing {
-		_ = p.file.Close()
+		_ = p.socket.Close()
 	}
 	d.passing = nil
 }
@@ -222,7 +211,7 @@ func (d *Daemon) bequeath(deliver func(handover.Bundle) error) error {
 		return ino
 	}
 	for _, p := range d.passing {
-		e.Listeners = append(e.Listeners, heldListener{Inode: inode(p.file), Key: p.key})
+		e.Listeners = append(e.Listeners, heldListener{Inode: inode(p.socket.File()), Key: p.key})
 	}
 	d.passing = nil
 	for _, c := range carried {
