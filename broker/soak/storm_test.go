@@ -12,9 +12,11 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -46,7 +48,7 @@ func TestStorm(t *testing.T) {
 	}
 	f := startStormHosts(t, stormOrder{Hosts: *stormHostCount, Seed: *stormSeed})
 	w := &storm{t: t, began: time.Now(), answered: map[string]time.Duration{}, waited: map[string]bool{}}
-	addr := w.startBroker(f)
+	addr, metrics := w.startBroker(f)
 
 	slots := 0
 	var homes []string
@@ -103,6 +105,7 @@ func TestStorm(t *testing.T) {
 	}
 	t.Logf("admission without eviction: %s; a logoff: %s", quantiles(w.straight), quantiles(w.evicted))
 	t.Logf("from connecting to the host's answer, without eviction: %s; with: %s", quantiles(answered), quantiles(room))
+	t.Logf("what admissions took the broker itself, with finding out who it is and deciding: %s", admissions(t, metrics))
 	for _, what := range append(w.wrongs, r.Wrongs...) {
 		t.Error(what)
 	}
@@ -115,6 +118,31 @@ func TestStorm(t *testing.T) {
 	if n := len(w.evicting); n != r.Evicted {
 		t.Errorf("%d sessions were logged off, and the audit knows of %d", r.Evicted, n)
 	}
+}
+
+// admissions is how many admissions took how long at most, by the broker's own metrics.
+func admissions(t *testing.T, metrics string) string {
+	t.Helper()
+	res, err := http.Get("http://" + metrics + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, m := range regexp.MustCompile(`(?m)^rdpbroker_admission_seconds_bucket\{.*le="([^"]+)"\} (\d+)$`).FindAllSubmatch(text, -1) {
+		switch le := string(m[1]); le {
+		case "0.0001", "0.001", "0.005", "0.05", "+Inf":
+			out = append(out, fmt.Sprintf("%s within %s s", m[2], le))
+		}
+	}
+	if len(out) == 0 {
+		t.Error("the broker has measured nothing")
+	}
+	return strings.Join(out, ", ")
 }
 
 // storm is what happens on the broker's side.
@@ -207,7 +235,7 @@ func (s *storm) record(r audit.Record) {
 }
 
 // startBroker runs a real broker over f, and returns when every host has been read.
-func (s *storm) startBroker(f *stormFarm) string {
+func (s *storm) startBroker(f *stormFarm) (addr, metrics string) {
 	t := s.t
 	t.Helper()
 	dir := t.TempDir()
@@ -218,7 +246,7 @@ func (s *storm) startBroker(f *stormFarm) string {
 		}
 	}
 	var y strings.Builder
-	fmt.Fprintf(&y, "listen: [{address: '127.0.0.1:0', farm: office}]\naudit: {file: %q}\nstate_file: ''\ndrain_timeout: 1s\nadmin: {socket: '', metrics: ''}\n", filepath.Join(dir, "audit.jsonl"))
+	fmt.Fprintf(&y, "listen: [{address: '127.0.0.1:0', farm: office}]\naudit: {file: %q}\nstate_file: ''\ndrain_timeout: 1s\nadmin: {socket: '', metrics: '127.0.0.1:0'}\n", filepath.Join(dir, "audit.jsonl"))
 	fmt.Fprintf(&y, "identity: {trusted_clients: [127.0.0.0/8]}\nlimits: {per_client: 10000, pending: 10000, pending_per_client: 10000}\n")
 	fmt.Fprintf(&y, "eviction: {mode: evict, proof: known-user, per_host_per_hour: 0, per_client_per_hour: 0}\n")
 	fmt.Fprintf(&y, "defaults: {winrm: {user: '%s\\%s', password_file: %q, ca_file: %q, server_name: farm.example, mode: agent}}\n", domain, manager, password, ca)
@@ -258,7 +286,7 @@ func (s *storm) startBroker(f *stormFarm) string {
 			t.Fatalf("%d of %d hosts are read", read, len(f.Hosts))
 		}
 	}
-	return addrs[0].String()
+	return addrs[0].String(), d.MetricsAddr().String()
 }
 
 // stormFarm are the hosts in their process.

@@ -207,7 +207,7 @@ func (p *Pair) empty(d *direction, dst *leg) {
 // words tell the user why the session ended, and Windows drops what is unread when a
 // reset comes.)
 func (p *Pair) reset() {
-	_ = unix.SetsockoptLinger(int(p.host.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	resetOnClose(p.host.fd)
 	p.end()
 }
 
@@ -239,16 +239,6 @@ func (d *direction) drop(l *Loop) {
 		l.pool.giveBack(d.piped)
 		d.piped = nil
 	}
-}
-
-// unsent is how many bytes a socket's peer has not acknowledged. It is not 0 if that
-// cannot be told.
-func unsent(fd int32) int {
-	n, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
-	if err != nil {
-		return -1
-	}
-	return n
 }
 
 // kernelBytes is how many bytes the kernel has received from and delivered to the

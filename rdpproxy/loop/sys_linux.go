@@ -79,6 +79,22 @@ func pollRaw(ep int, events []unix.EpollEvent, msec int) int {
 // shut closes one half; it fails only for a connection that is gone.
 func shut(fd int32) { _, _, _ = unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0) }
 
+// resetOnClose has a connection end with a reset.
+func resetOnClose(fd int32) {
+	l := unix.Linger{Onoff: 1}
+	_, _, _ = unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_LINGER, uintptr(unsafe.Pointer(&l)), unsafe.Sizeof(l), 0)
+}
+
+// unsent is how many bytes a socket's peer has not acknowledged; not 0 if that cannot
+// be told.
+func unsent(fd int32) int32 {
+	n := int32(-1)
+	if _, _, e := unix.RawSyscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCOUTQ, uintptr(unsafe.Pointer(&n))); e != 0 {
+		return -1
+	}
+	return n
+}
+
 func closeFD(fd int32) { _, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
 
 // Recv reads from a socket into b without blocking. n is 0 at the end of the stream
