@@ -206,7 +206,7 @@ type brokenError struct {
 }
 
 func (e *brokenError) Error() string {
-	return fmt.Sprintf("relay: connection to the %s: %s", e.by, e.errno)
+	return "relay: connection to the " + e.by.String() + ": " + e.errno.Error()
 }
 
 func (e *brokenError) Unwrap() error { return e.errno }
