@@ -34,13 +34,13 @@ func (q *quick) leaveLoop(first *Route) {
 	t := newTask(o.ctx, q.conn, nc)
 	t.local = local
 	q.p.serves(q.conn, t, func() {
-		go func() {
+		q.l.Go(func() {
 			if o.failed != nil {
 				t.failed = 1
 				t.undialled(o.route, o.failed)
 			}
 			t.route(o.request, o.early, first)
-		}()
+		})
 	})
 }
 

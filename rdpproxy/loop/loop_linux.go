@@ -3,6 +3,7 @@ package loop
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,7 @@ type Loop struct {
 	events   []unix.EpollEvent
 	waking   time.Duration // until when it is attentive, see wait
 	came     int           // events, the last time
+	handed   bool          // something was handed to another goroutine
 	stopped  bool
 
 	table table
@@ -106,7 +108,19 @@ func (l *Loop) run() {
 		l.wheel.advance(l.now, expire)
 		l.work()
 		l.goOn()
+		if l.handed {
+			l.handed = false
+			runtime.Gosched()
+		}
 	}
+}
+
+// Go runs f on a goroutine of its own, at once: it would begin in line behind the loop
+// otherwise, which may hold its place for as long as it is attentive. For the loop's own
+// goroutine.
+func (l *Loop) Go(f func()) {
+	l.handed = true
+	go f()
 }
 
 // work does what was posted.

@@ -3,6 +3,7 @@ package loop_test
 import (
 	"context"
 	"net"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -13,7 +14,10 @@ import (
 	"github.com/rdpbroker/rdpbroker/rdpproxy/relay/relaytest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), 4)) // more than any engine here has loops
+	goleak.VerifyTestMain(m)
+}
 
 // engine runs an engine for one test.
 func engine(t *testing.T, loops int) *loop.Engine {

@@ -46,10 +46,10 @@ func (p *Pair) ask(d *direction, b []byte, look look) {
 	d.asking = true
 	d.held = p.l.pool.hold(b)
 	held, w, l := d.held, p.watch, p.l
-	go func() {
+	l.Go(func() {
 		more, err := look(w.ctx, held)
 		l.Post(func(*Loop) { p.told(d, more, err) })
-	}()
+	})
 }
 
 // told takes a watcher's answer.

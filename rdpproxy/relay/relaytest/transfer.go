@@ -78,7 +78,7 @@ func testStall(t *testing.T, run RunFunc) {
 			t.Fatal(err)
 		}
 		if _, err := io.ReadFull(l.client, ping); err != nil {
-			t.Fatal(err)
+			t.Fatalf("%v; the relay: %+v", err, l.wait(t))
 		}
 	}
 	select {
