@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -8,9 +9,9 @@ import (
 
 func TestMemoryIsGivenBackAfterACrowdAndOnlyThen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		given := 0
+		var count atomic.Int32
 		l := newLull()
-		l.release = func() { given++ }
+		l.release = func() { count.Add(1) }
 		come := func(n int) {
 			for range n {
 				l.stir()
@@ -18,7 +19,7 @@ func TestMemoryIsGivenBackAfterACrowdAndOnlyThen(t *testing.T) {
 		}
 		come(crowd - 1)
 		time.Sleep(time.Hour)
-		if given != 0 {
+		if given := count.Load(); given != 0 {
 			t.Error("for a few connections")
 		}
 		come(2)
@@ -26,22 +27,22 @@ func TestMemoryIsGivenBackAfterACrowdAndOnlyThen(t *testing.T) {
 			time.Sleep(quiet * 9 / 10)
 			come(1)
 		}
-		if given != 0 {
+		if given := count.Load(); given != 0 {
 			t.Error("while there was a crowd")
 		}
 		time.Sleep(2 * quiet)
-		if given != 1 {
+		if given := count.Load(); given != 1 {
 			t.Errorf("%d times when it was over", given)
 		}
 		time.Sleep(time.Hour)
 		come(crowd - 1)
 		time.Sleep(time.Hour)
-		if given != 1 {
+		if given := count.Load(); given != 1 {
 			t.Errorf("%d times without another crowd", given)
 		}
 		come(1)
 		time.Sleep(2 * quiet)
-		if given != 2 {
+		if given := count.Load(); given != 2 {
 			t.Errorf("%d times after the next one", given)
 		}
 	})
