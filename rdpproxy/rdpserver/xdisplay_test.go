@@ -44,7 +44,9 @@ func newDisplay(t *testing.T) *display {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	server := exec.Command(peer(t, "Xvfb"), "-displayfd", "3", "-screen", "0", "1024x768x24", "-nolisten", "tcp")
+	// Without -noreset it starts anew whenever its last client has gone, and refuses the next
+	// one that comes at that moment.
+	server := exec.Command(peer(t, "Xvfb"), "-displayfd", "3", "-screen", "0", "1024x768x24", "-nolisten", "tcp", "-noreset")
 	server.ExtraFiles = []*os.File{w}
 	err = server.Start()
 	w.Close()
