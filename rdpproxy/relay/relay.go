@@ -77,7 +77,8 @@ type Result struct {
 //
 // The end of one direction is passed on as a half-close once all bytes before
 // it have been. If one side is reset, the other still gets every byte that
-// arrived, and then a FIN. (A loop of package loop may pass a client's reset on as one.) ctx cuts both sides at once, whatever is under way.
+// arrived, and then a FIN. (A loop of package loop may pass a client's reset on as
+// one.) ctx cuts both sides at once, whatever is under way.
 //
 // Between two *net.TCPConn on Linux the bytes stay in the kernel (splice).
 // That holds a pipe, two descriptors and its buffer, per direction for as long as

@@ -35,6 +35,7 @@ func demoCommand() *cobra.Command {
 			if o.Log, err = logger(config.Log{Level: *logLevel, Format: "console"}); err != nil {
 				return err
 			}
+			defer func() { _ = o.Log.Sync() }() // what was gathered is written
 		}
 		stop, kill := signals(o.Log)
 		return demo.Run(stop, kill, o)

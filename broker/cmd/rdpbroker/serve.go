@@ -62,7 +62,7 @@ func serve(file string, takeOver bool, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = log.Sync() }()
+	defer func() { _ = log.Sync() }() // what was gathered is written
 	// From here on no signal ends the program by itself.
 	stop, kill := signals(log)
 	left, err := predecessor(cfg, takeOver, log)
@@ -76,7 +76,6 @@ func serve(file string, takeOver bool, stderr io.Writer) error {
 // kill ends. file is where cfg comes from, and is read again when a reload is asked for.
 func serveOn(cfg *config.Config, file string, o daemon.Options, stop, kill context.Context) error {
 	log := o.Log
-	defer func() { _ = log.Sync() }() // fails on terminals; nothing is lost there
 	// A loop for each core, see rdpproxy/loop, and places for everything else.
 	cores := runtime.GOMAXPROCS(0)
 	o.Loops, o.DeferAccept = cores, true
