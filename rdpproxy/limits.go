@@ -57,28 +57,20 @@ func (l *limits) enter(pl *place, cfg *Config) (refused string) {
 // from counts the connection for its client's address, or returns the kind of
 // refusal. It is called once, before ready.
 func (pl *place) from(addr netip.Addr, cfg *Config) (refused string) {
-	l, key := pl.limits, clientKey(addr)
+	l := pl.limits
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c := l.clients[key]
-	if c == nil {
-		c = &clientCount{key: key}
-	}
+	c := l.client(addr)
 	if c.open >= cfg.MaxPerClient {
 		return RefusedTooManyFromClient
 	}
 	if c.pending >= cfg.MaxPendingPerClient {
 		return RefusedTooManyPendingFromClient
 	}
-	if l.clients == nil {
-		l.clients = make(map[netip.Addr]*clientCount)
-	}
-	c.open++
 	if pl.pending != nil { // not taken away meanwhile
 		c.pending++
 	}
-	l.clients[key] = c
-	pl.client = c
+	pl.join(c)
 	return ""
 }
 
@@ -88,15 +80,25 @@ func (l *limits) adopt(pl *place, client netip.Addr) {
 	defer l.mu.Unlock()
 	l.open++
 	pl.limits = l
-	key := clientKey(client)
-	c := l.clients[key]
-	if c == nil {
-		c = &clientCount{key: key}
-		if l.clients == nil {
-			l.clients = make(map[netip.Addr]*clientCount)
-		}
-		l.clients[key] = c
+	pl.join(l.client(client))
+}
+
+// client is what is counted of the client at addr. It needs mu.
+func (l *limits) client(addr netip.Addr) *clientCount {
+	key := clientKey(addr)
+	if c := l.clients[key]; c != nil {
+		return c
 	}
+	return &clientCount{key: key}
+}
+
+// join counts pl for c. It needs limits.mu.
+func (pl *place) join(c *clientCount) {
+	l := pl.limits
+	if l.clients == nil {
+		l.clients = make(map[netip.Addr]*clientCount)
+	}
+	l.clients[c.key] = c
 	c.open++
 	pl.client = c
 }

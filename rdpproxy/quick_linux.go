@@ -250,7 +250,7 @@ func (q *quick) connect() {
 		return
 	}
 	if d := q.cfg.DialTimeout; d > 0 {
-		q.l.Start(&q.opening.timer, d, q)
+		q.l.Start(&o.timer, d, q)
 	}
 }
 
@@ -273,7 +273,7 @@ func (h *hostSocket) Ready(l *loop.Loop, ev loop.Events) {
 // connected sends the rest of the request on and relays.
 func (q *quick) connected(rest []byte, host loop.Socket) {
 	o := q.opening
-	q.l.Stop(&q.opening.timer)
+	q.l.Stop(&o.timer)
 	if !q.began(o.route, o.host.addr, q) {
 		q.l.Close(host.FD)
 		q.leaveEarly(errStopping)
@@ -351,7 +351,7 @@ func (q *quick) undialled(err error) {
 // leaveEarly ends a connection that has a route and no relay yet.
 func (q *quick) leaveEarly(cause error) {
 	o := q.opening
-	q.l.Stop(&q.opening.timer)
+	q.l.Stop(&o.timer)
 	q.Answered(q.l)
 	q.shut()
 	q.loops.endings.add(func() {

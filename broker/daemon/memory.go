@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// headroom is garbage that may lie about before anybody looks for it: it counts as in
+// ballast is garbage that may lie about before anybody looks for it: it counts as in
 // use, and is never touched, so that it takes no memory by itself. Without it a broker
 // of a small farm, which uses 10 MB, would collect garbage each 2,000 connections.
-var headroom []byte
+var ballast []byte
 
 // SpareMemory is for a process that is a broker and little else: garbage is
 // collected when it is half of what is in use, not as much again, which costs a
@@ -21,7 +21,7 @@ func SpareMemory() {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}
-	headroom = make([]byte, 24<<20)
+	ballast = make([]byte, 24<<20)
 	debug.SetGCPercent(50)
 }
 

@@ -97,8 +97,10 @@ func (l *Loop) run() {
 	expire := func(t *Timer, owner Expirer) { owner.Expired(l, t) }
 	for !l.stopped {
 		n := l.wait()
-		l.came = n
-		l.now = l.clock()
+		l.came, l.now = n, l.clock()
+		if n > 0 {
+			l.waking = l.now + attentive
+		}
 		for i := range n {
 			ev := &l.events[i]
 			if h := l.table.get(ev.Fd, ev.Pad); h != nil {

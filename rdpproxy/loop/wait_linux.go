@@ -27,7 +27,6 @@ const attentive = 20 * time.Millisecond
 func (l *Loop) wait() int {
 	for crowded := l.came > 1; ; crowded = false {
 		if n := pollRaw(l.ep, l.events, 0); n > 0 {
-			l.waking = l.clock() + attentive
 			return n
 		}
 		if len(l.again) > 0 {
@@ -52,18 +51,11 @@ func (l *Loop) wait() int {
 		if timeout < 0 || left < timeout {
 			timeout = left
 		}
-		n := pollRaw(l.ep, l.events, milliseconds(timeout))
-		if n > 0 {
-			l.waking = l.clock() + attentive
-		}
-		return n
+		return pollRaw(l.ep, l.events, milliseconds(timeout))
 	}
 	n, err := unix.EpollWait(l.ep, l.events, milliseconds(timeout))
 	if err != nil { // EINTR
 		return 0
-	}
-	if n > 0 {
-		l.waking = l.clock() + attentive
 	}
 	return n
 }
