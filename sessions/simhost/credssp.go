@@ -94,11 +94,11 @@ func (s credSSP) Secure(ctx context.Context, c net.Conn) (net.Conn, error) {
 		return nil, fmt.Errorf("TLS handshake: %w", err)
 	}
 	x := &credSSPExchange{conn: secured, key: key, machine: s.host.cfg.Name, now: s.host.model.HostTime(), password: s.host.password}
+	x.wrongPassword = func() {
+		remote, _ := netip.ParseAddrPort(c.RemoteAddr().String())
+		s.host.model.passwordRefused(s.host.account(x.domain, x.user), remote.Addr().Unmap())
+	}
 	if err := x.run(); err != nil {
-		if errors.Is(err, errNTLMPassword) {
-			remote, _ := netip.ParseAddrPort(c.RemoteAddr().String())
-			s.host.model.passwordRefused(s.host.account(x.domain, x.user), remote.Addr().Unmap())
-		}
 		_ = secured.Close() // with an alert; the client knows what it means
 		return nil, fmt.Errorf("CredSSP: %w", err)
 	}
@@ -154,6 +154,10 @@ type credSSPExchange struct {
 	now      time.Time
 	password func(domain, user string) (string, bool)
 
+	// wrongPassword, if set, is told before the client is: like Windows, the host
+	// has written its event by the time that the client knows.
+	wrongPassword func()
+
 	version      int // what both sides speak
 	domain, user string
 }
@@ -186,6 +190,9 @@ func (x *credSSPExchange) run() error {
 		return x.password(domain, user)
 	})
 	if err != nil {
+		if errors.Is(err, errNTLMPassword) && x.wrongPassword != nil {
+			x.wrongPassword()
+		}
 		return x.refuse(err)
 	}
 	sealed := newSealer(session)
