@@ -6,16 +6,20 @@ import (
 	"os"
 )
 
-// Where the numbers of a lease begin. All ports stay below the kernel's range
-// for outgoing connections, which begins at 32768, so that nobody takes one by
-// accident: guards 13100+, sesman 13350+, VNC 6000 to 10000.
+// Where the numbers of a lease begin. All ports stay below the kernel's range for
+// outgoing connections, which begins at 32768, so that nobody takes one by accident:
+// guards 13100+, sesman 13350+, VNC 6900 to 8500.
+//
+// To see whether a display is free, xrdp 0.9 also binds the ports that its number gives
+// when it is written behind 59, 60 and 62, of which the lower 16 bits count. Those of a
+// display with three digits are in that range, and a host with all of its three displays
+// "running" takes nobody in. Those of 1000 to 2591 are 1176+, 11176+ and 31176 to 32767.
 const (
-	leases           = 200
-	displaysPerLease = 20
-	firstDisplay     = 100
+	leases           = 130
+	displaysPerLease = 12 // xrdp uses one more than it has slots
+	firstDisplay     = 1000
 	firstGuardPort   = 13100
 	firstSesmanPort  = 13350
-	firstVNCPort     = 5900 // of display 0
 )
 
 // lease is one xrdp host's share of what all hosts on the machine draw from.
