@@ -95,9 +95,6 @@ const (
 )
 
 const (
-	// linger is how long a reservation outlives the last connection of its logon:
-	// clients open several in a row, and come back after a password prompt.
-	linger = 15 * time.Second
 	// hostPause is how long a host that could not be dialled is left alone.
 	hostPause = 5 * time.Second
 	// maxRaces is how often a decision is made anew when another broker was faster.
@@ -230,7 +227,7 @@ func (b *Broker) Run(ctx context.Context) error {
 			f.tick.Stop()
 		}
 		for _, l := range f.logons {
-			l.stopIdle()
+			l.lingering.stop()
 		}
 	}
 	b.mu.Unlock()

@@ -73,7 +73,7 @@ func (b *Broker) resume(c CarriedLogon, r ledger.Reservation, now time.Time) {
 		b.resumed = map[uint64]*logon{}
 	}
 	b.resumed[c.Reservation.ID] = l
-	l.idle = time.AfterFunc(linger, func() { b.lingered(l, now) })
+	b.linger(l, now)
 }
 
 // Resume is an assignment for a connection that was handed over: to the reservation

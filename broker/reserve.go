@@ -30,20 +30,12 @@ type logon struct {
 	// since then, so that the reservation ends with the last connection.
 	served bool
 	conns  int
-	idle   *time.Timer // releases it some time after the last connection
+	lingering
 }
 
 func (l *logon) join() {
 	l.conns++
 	l.served = false
-	l.stopIdle()
-}
-
-func (l *logon) stopIdle() {
-	if l.idle != nil {
-		l.idle.Stop()
-		l.idle = nil
-	}
 }
 
 // shared is the live logon that w's connection belongs to, or nil. The caller
@@ -224,26 +216,6 @@ func (b *Broker) hostDown(name string, now time.Time) string {
 	return m.why
 }
 
-// part takes one connection out of l, and releases l some time after the last
-// one: at once if the session has been seen, since then that session says it all,
-// or has come and gone.
-// The caller holds mu.
-func (b *Broker) part(l *logon, now time.Time) {
-	l.conns--
-	if l.conns > 0 || b.closed || b.farm(l.res.Farm).logons[l.res.Key] != l {
-		return
-	}
-	if l.mixed && l.res.Seen == nil && !l.served {
-		b.unmix(l)
-	}
-	if l.res.Seen != nil || l.served {
-		b.drop(l)
-		return
-	}
-	l.stopIdle()
-	l.idle = time.AfterFunc(linger, func() { b.lingered(l, now) })
-}
-
 // unmix is for a caller without a name who leaves and whose session was not seen,
 // while that of another such caller on the same host was, who is still connected.
 // It may have been the first one's, and the second has yet to log on: the slot is
@@ -260,43 +232,10 @@ func (b *Broker) unmix(l *logon) {
 	}
 }
 
-// lingerAnew gives a caller who has shown proof and left while room was made for them
-// the time to come back that others have: FreeRDP gives up after 9 s. The caller
-// holds mu.
-func (b *Broker) lingerAnew(l *logon, now time.Time) {
-	if l.proven && l.idle != nil && l.idle.Stop() {
-		l.idle = time.AfterFunc(linger, func() { b.lingered(l, now) })
-	}
-}
-
-// lingered releases l, whose last connection ended at since, unless somebody has
-// come back. That connection may have left a session behind: as long as no
-// reading begun after it tells, the slot stays promised, at most until it expires.
-func (b *Broker) lingered(l *logon, since time.Time) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if l.conns > 0 || l.idle == nil || b.closed {
-		return
-	}
-	now := time.Now()
-	if l.proven && !isClosed(l.ready) { // the caller gave up; their slot is in the making
-		l.idle.Reset(recheck)
-		return
-	}
-	h := b.snapshot.Host(l.host.Name)
-	read := h == nil || h.Report != nil && h.Report.ReadAt.After(since)
-	if !read && (now.Before(l.res.ExpiresAt) || b.mayHaveArrived(l, now)) {
-		l.idle.Reset(recheck)
-		return
-	}
-	b.drop(l)
-	b.pumpSoon(b.farm(l.res.Farm), now)
-}
-
 // drop releases l's reservation. Connections that still share it go on; dropping
 // twice is harmless. The caller holds mu.
 func (b *Broker) drop(l *logon) {
-	l.stopIdle()
+	l.lingering.stop()
 	b.farm(l.res.Farm).remove(l)
 	// Nobody could act on a failure: what is not released expires.
 	_ = b.deps.Ledger.Release(context.Background(), l.res)
