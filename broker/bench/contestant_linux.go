@@ -24,15 +24,20 @@ const (
 	plain  = "HAProxy plain"
 	tuned  = "HAProxy tuned"
 	ours   = "rdpbroker"
+	other  = "the other rdpbroker"
 )
 
 var contestants = []string{direct, plain, tuned, ours}
 
-// Where they listen, one at a time.
-var (
-	listenAddr  = netip.MustParseAddrPort("127.0.0.1:13389")
-	metricsAddr = netip.MustParseAddrPort("127.0.0.1:13390")
-)
+// ports are where they listen, each on one of its own; metrics are on the next one.
+var ports = map[string]uint16{plain: 13400, tuned: 13410, ours: 13420, other: 13430}
+
+// reservedPorts are all of these, and that of the hosts.
+const reservedPorts = "13389-13439"
+
+func loopback(port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)
+}
 
 // setting is what the templates are filled with.
 type setting struct {
@@ -60,12 +65,12 @@ func start(name string, f *farm, program, dir string, connections int) (_ *conte
 	if name == direct {
 		return c, nil
 	}
-	c.to = []netip.AddrPort{listenAddr}
+	c.to = []netip.AddrPort{loopback(ports[name])}
 	if c.dir, err = os.MkdirTemp(dir, ""); err != nil {
 		return nil, err
 	}
 	s := setting{
-		Listen: listenAddr, Metrics: metricsAddr, Hosts: f.hosts, Connections: connections, Slots: 2 * usersPerHost,
+		Listen: c.to[0], Metrics: loopback(ports[name] + 1), Hosts: f.hosts, Connections: connections, Slots: 2 * usersPerHost,
 		WinRM: f.winrm, Manager: manager.String(), ServerName: serverName,
 	}
 	switch name {
@@ -75,7 +80,7 @@ func start(name string, f *farm, program, dir string, connections int) (_ *conte
 	case tuned:
 		err = c.config("haproxy-tuned.cfg", s)
 		c.cmd = exec.Command("haproxy", "-db", "-f", "haproxy-tuned.cfg")
-	case ours:
+	case ours, other:
 		err = c.config("broker.yaml", s)
 		for file, text := range map[string][]byte{"ca.pem": f.ca, "password": []byte(managerPassword + "\n")} {
 			if err == nil {
@@ -127,7 +132,7 @@ func (c *contestant) config(name string, s setting) error {
 func (c *contestant) await() error {
 	end := time.Now().Add(20 * time.Second)
 	for {
-		conn, err := net.DialTimeout("tcp", listenAddr.String(), time.Second)
+		conn, err := net.DialTimeout("tcp", c.to[0].String(), time.Second)
 		if err == nil {
 			return conn.Close()
 		}

@@ -50,36 +50,57 @@ type values map[string]float64
 
 // effort is how long things are measured.
 type effort struct {
-	rounds                         int
+	rounds, idleRounds             int
 	warm, connect, paced, bulk, pp time.Duration
 	connections                    int // that a proxy may hold
 	idle                           int // of them
 	settle                         time.Duration
 }
 
+// Many short rounds say more than a few long ones: what is compared has been measured
+// within seconds.
 var (
-	full = effort{rounds: 5, warm: 2 * time.Second, connect: 5 * time.Second, paced: 6 * time.Second, bulk: 3 * time.Second, pp: 3 * time.Second, idle: 10_000, settle: 3 * time.Second}
+	full = effort{rounds: 15, idleRounds: 3, warm: 2 * time.Second, connect: 2 * time.Second, paced: 2500 * time.Millisecond, bulk: 700 * time.Millisecond, pp: 1200 * time.Millisecond, idle: 10_000, settle: 3 * time.Second}
 	// quick is done in under three minutes.
-	quick = effort{rounds: 2, warm: time.Second, connect: 1500 * time.Millisecond, paced: 2500 * time.Millisecond, bulk: 800 * time.Millisecond, pp: 1200 * time.Millisecond, idle: 3_000, settle: 1500 * time.Millisecond}
+	quick = effort{rounds: 4, idleRounds: 1, warm: time.Second, connect: 800 * time.Millisecond, paced: 1200 * time.Millisecond, bulk: 400 * time.Millisecond, pp: 500 * time.Millisecond, idle: 3_000, settle: 1500 * time.Millisecond}
 )
 
-// parts are what is measured, in this order.
-var parts = []struct {
+// part is something to be measured, under the name that it is asked for by.
+type part struct {
 	name    string
 	measure func(*measuring) error
-}{
-	{"idle", (*measuring).idle},
+}
+
+// idlePart is measured with nobody else running.
+var idlePart = part{"idle", (*measuring).idle}
+
+// otherParts are measured in this order.
+var otherParts = []part{
 	{"connect", (*measuring).connect},
-	{"bulk", (*measuring).bulk},
-	{"ping", (*measuring).ping},
+	{"connect", (*measuring).connectAtPace},
+	{"bulk", bulk(1)},
+	{"bulk", bulk(8)},
+	{"bulk", bulk(64)},
+	{"ping", ping("ping", 1, 0)},
+	{"ping", ping("ping_paced", 1, 100)},
+	{"ping", ping("pings", 200, 0)},
+	{"ping", ping("pings_paced", 200, 2000)},
 }
 
 // Parts are the names of what can be measured.
 func Parts() (names []string) {
-	for _, p := range parts {
-		names = append(names, p.name)
+	for _, p := range append([]part{idlePart}, otherParts...) {
+		if !slices.Contains(names, p.name) {
+			names = append(names, p.name)
+		}
 	}
 	return names
+}
+
+// parts are those of the given names, or all if there are none.
+func parts(names []string) (alone, together []part) {
+	not := func(p part) bool { return len(names) > 0 && !slices.Contains(names, p.name) }
+	return slices.DeleteFunc([]part{idlePart}, not), slices.DeleteFunc(slices.Clone(otherParts), not)
 }
 
 // measuring is a contestant under measurement.
@@ -91,25 +112,30 @@ type measuring struct {
 	failed int
 }
 
-// measureAll measures those parts of c, which has just been started.
-func measureAll(c *contestant, e effort, only []string) (values, error) {
-	m := &measuring{contestant: c, effort: e, load: &loadgen.Client{To: c.to, User: user}, values: values{}}
-	// What is made once, is made; and for the broker: every host has been read.
-	if _, err := m.load.Connect(8, e.warm); err != nil {
-		return nil, fmt.Errorf("%s: warming up: %w", c.name, err)
+func newMeasuring(c *contestant, e effort) *measuring {
+	return &measuring{contestant: c, effort: e, load: &loadgen.Client{To: c.to, User: user}}
+}
+
+// warmUp has made what is made once; and of the broker, every host has been read.
+func (m *measuring) warmUp() error {
+	if _, err := m.load.Connect(8, m.warm); err != nil {
+		return fmt.Errorf("%s: warming up: %w\n%s", m.name, err, m.lastWords())
 	}
+	return nil
+}
+
+// measure measures parts, and writes what it has found to v.
+func (m *measuring) measure(parts []part, v values) error {
+	m.values = v
 	for _, p := range parts {
-		if len(only) > 0 && !slices.Contains(only, p.name) {
-			continue
-		}
 		if err := p.measure(m); err != nil {
-			return nil, fmt.Errorf("%s: %s: %w", c.name, p.name, err)
+			return fmt.Errorf("%s: %s: %w\n%s", m.name, p.name, err, m.lastWords())
 		}
 	}
 	if m.failed > 0 {
-		return nil, fmt.Errorf("%s: %d connections or exchanges failed", c.name, m.failed)
+		return fmt.Errorf("%s: %d connections or exchanges failed\n%s", m.name, m.failed, m.lastWords())
 	}
-	return m.values, nil
+	return nil
 }
 
 // took notes the times of r.
@@ -126,13 +152,17 @@ func (m *measuring) connect() error {
 	}
 	m.failed += r.Failed
 	m.values["connect_rate"], m.values["connect_cpu"] = r.Rate(), (cpuOf(m.pid())-before).Seconds()/float64(r.Done)
-	r, err = m.load.ConnectAt(200, m.paced)
+	return nil
+}
+
+func (m *measuring) connectAtPace() error {
+	r, err := m.load.ConnectAt(200, m.paced)
 	m.took("connect", r)
 	return err
 }
 
-func (m *measuring) bulk() error {
-	for _, streams := range []int{1, 8, 64} {
+func bulk(streams int) func(*measuring) error {
+	return func(m *measuring) error {
 		var cpu time.Duration
 		around := func() { cpu = cpuOf(m.pid()) - cpu }
 		r, err := m.load.Bulk(streams, m.effort.bulk, around)
@@ -142,26 +172,24 @@ func (m *measuring) bulk() error {
 		m.failed += r.Failed
 		m.values[fmt.Sprintf("bulk_%d", streams)] = r.BytesPerSecond()
 		m.values[fmt.Sprintf("cpu_%d", streams)] = cpu.Seconds() / (float64(r.Bytes) / 1e9)
+		return nil
 	}
-	return nil
 }
 
-func (m *measuring) ping() error {
-	for _, of := range []struct {
-		key                    string
-		connections, perSecond int // 0: as fast as it goes
-	}{{"ping", 1, 0}, {"ping_paced", 1, 100}, {"pings", 200, 0}, {"pings_paced", 200, 2000}} {
+// ping measures exchanges on so many connections; perSecond 0: as fast as it goes.
+func ping(key string, connections, perSecond int) func(*measuring) error {
+	return func(m *measuring) error {
 		cpu := cpuOf(m.pid())
-		r, err := m.load.PingPong(of.connections, of.perSecond, m.pp)
+		r, err := m.load.PingPong(connections, perSecond, m.pp)
 		if err != nil {
 			return err
 		}
-		m.took(of.key, r)
-		m.values[of.key+"_rate"] = r.Rate()
+		m.took(key, r)
+		m.values[key+"_rate"] = r.Rate()
 		// With the tenth before what was measured, and with opening the connections.
-		m.values[of.key+"_cpu"] = (cpuOf(m.pid()) - cpu).Seconds() / (1.1 * float64(r.Done))
+		m.values[key+"_cpu"] = (cpuOf(m.pid()) - cpu).Seconds() / (1.1 * float64(r.Done))
+		return nil
 	}
-	return nil
 }
 
 // idle measures what connections cost that nothing is sent on.

@@ -66,7 +66,7 @@ func prepare() (connections int, err error) {
 		_ = os.WriteFile(file, []byte(text), 0o644)
 	}
 	// Ports that somebody listens at are not handed out.
-	_ = os.WriteFile("/proc/sys/net/ipv4/ip_local_reserved_ports", fmt.Appendf(nil, "%d-%d", listenAddr.Port(), metricsAddr.Port()), 0o644)
+	_ = os.WriteFile("/proc/sys/net/ipv4/ip_local_reserved_ports", []byte(reservedPorts), 0o644)
 	return connections, loopbackUp()
 }
 

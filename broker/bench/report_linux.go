@@ -23,6 +23,14 @@ type results struct {
 	loadBefore string
 }
 
+// round is where what name is measured at in a round is to be written.
+func (r *results) round(name string, round int) values {
+	for len(r.of[name]) <= round {
+		r.of[name] = append(r.of[name], values{})
+	}
+	return r.of[name][round]
+}
+
 // median of a contestant's rounds.
 func (r *results) median(name, key string) float64 {
 	var xs []float64
@@ -52,17 +60,31 @@ func (r *results) rival(m measure) string {
 	return plain
 }
 
-// ratio is that of name's median to the better HAProxy's.
-func (r *results) ratio(name string, m measure) float64 {
-	return r.median(name, m.key) / r.median(r.rival(m), m.key)
+// quotients are the ratios of name to another one, of each round in which both were
+// measured.
+func (r *results) quotients(name, to string, m measure) (qs []float64) {
+	theirs := r.of[to]
+	for i, v := range r.of[name] {
+		if i >= len(theirs) {
+			break
+		}
+		x, one := v[m.key]
+		y, two := theirs[i][m.key]
+		if one && two {
+			qs = append(qs, x/y)
+		}
+	}
+	return qs
 }
 
+// ratio is the median of the ratios of ours to another one. What is compared was measured
+// within seconds, so that it says more than the ratio of the medians.
+func (r *results) ratio(to string, m measure) float64 { return median(r.quotients(ours, to, m)) }
+
 // span is the least and the greatest ratio of a round.
-func (r *results) span(name string, m measure) (least, most float64) {
+func (r *results) span(to string, m measure) (least, most float64) {
 	least, most = math.Inf(1), math.Inf(-1)
-	rival := r.of[r.rival(m)]
-	for i, v := range r.of[name] {
-		q := v[m.key] / rival[i][m.key]
+	for _, q := range r.quotients(ours, to, m) {
 		least, most = min(least, q), max(most, q)
 	}
 	return least, most
@@ -76,7 +98,7 @@ func (r *results) ratios() map[string]float64 {
 	logs := map[string][]float64{}
 	for _, m := range measures {
 		if m.ratio != "" && r.measured(m) {
-			logs[m.ratio] = append(logs[m.ratio], math.Log(max(r.ratio(ours, m), least)))
+			logs[m.ratio] = append(logs[m.ratio], math.Log(max(r.ratio(r.rival(m), m), least)))
 		}
 	}
 	out := map[string]float64{}
@@ -123,7 +145,7 @@ func (r *results) writeJSON(file string) error {
 			}
 		}
 	}
-	all := map[string]any{"medians": medians, "rounds": r.effort.rounds, "machine": machine()}
+	all := map[string]any{"medians": medians, "rounds": r.of, "machine": machine()}
 	if r.compared() {
 		all["ratios_to_haproxy"] = r.ratios()
 	}
@@ -141,6 +163,9 @@ func (r *results) table() string {
 	if r.compared() {
 		head = append(head, "ratio to the better HAProxy", "range")
 	}
+	if len(r.of[other]) > 0 {
+		head = append(head, "ratio to "+other, "range")
+	}
 	rows := [][]string{head, nil}
 	for _, m := range measures {
 		if !r.measured(m) {
@@ -151,18 +176,26 @@ func (r *results) table() string {
 			row = append(row, number(r.median(name, m.key)*m.scale))
 		}
 		if r.compared() {
-			least, most := r.span(ours, m)
-			if q := r.ratio(ours, m); math.IsNaN(q) || math.IsInf(q, 0) { // of nothing
-				row = append(row, "-", "-")
-			} else {
-				row = append(row, fmt.Sprintf("%.2f", q), fmt.Sprintf("%.2f to %.2f", least, most))
-			}
+			row = append(row, r.cells(r.rival(m), m)...)
+		}
+		if len(r.of[other]) > 0 {
+			row = append(row, r.cells(other, m)...)
 		}
 		rows = append(rows, row)
 	}
 	var b strings.Builder
 	writeTable(&b, rows)
 	return b.String()
+}
+
+// cells are the ratio to another one and its range.
+func (r *results) cells(to string, m measure) []string {
+	q := r.ratio(to, m)
+	if math.IsNaN(q) || math.IsInf(q, 0) { // of nothing
+		return []string{"-", "-"}
+	}
+	least, most := r.span(to, m)
+	return []string{fmt.Sprintf("%.2f", q), fmt.Sprintf("%.2f to %.2f", least, most)}
 }
 
 // writeTable writes rows, the second of which stands for the rule, in columns.

@@ -39,10 +39,10 @@ func TestRatios(t *testing.T) {
 		if m.more {
 			want, least, most = 0.5, 0.25, 0.75 // of 4
 		}
-		if got := r.ratio(ours, m); got != want {
+		if got := r.ratio(r.rival(m), m); got != want {
 			t.Errorf("%s: %v, not %v", m.key, got, want)
 		}
-		if a, b := r.span(ours, m); a != least || b != most {
+		if a, b := r.span(r.rival(m), m); a != least || b != most {
 			t.Errorf("%s: from %v to %v", m.key, a, b)
 		}
 	}
@@ -111,7 +111,7 @@ func TestWrite(t *testing.T) {
 // The broker is run with a configuration that it takes, and without warnings.
 func TestTheBrokersConfiguration(t *testing.T) {
 	c := &contestant{dir: t.TempDir()}
-	s := setting{Listen: listenAddr, Metrics: metricsAddr, Hosts: rdpAddrs(), Connections: 1000, Slots: 2 * usersPerHost, Manager: manager.String(), ServerName: serverName}
+	s := setting{Listen: loopback(13389), Metrics: loopback(13390), Hosts: rdpAddrs(), Connections: 1000, Slots: 2 * usersPerHost, Manager: manager.String(), ServerName: serverName}
 	for range s.Hosts {
 		s.WinRM = append(s.WinRM, "127.0.0.1:5986")
 	}

@@ -23,8 +23,9 @@ func run() int {
 	}
 	o := bench.Options{Out: os.Stdout}
 	flag.StringVar(&o.Program, "program", "bin/rdpbroker", "the rdpbroker to measure")
+	flag.StringVar(&o.Other, "other", "", "one more rdpbroker, to see what a change has done")
 	flag.BoolVar(&o.Quick, "quick", os.Getenv("BENCH_QUICK") == "1", "take under three minutes (BENCH_QUICK=1)")
-	flag.IntVar(&o.Rounds, "rounds", 0, "how often each is measured (0: 5, or 2 if quick)")
+	flag.IntVar(&o.Rounds, "rounds", 0, "how often each is measured (0: 15, or 4 if quick)")
 	flag.IntVar(&o.Idle, "idle", 0, "how many idle connections are held (0: 10000, or 3000 if quick)")
 	flag.StringVar(&o.JSON, "json", "", "a `file` for the results")
 	flag.StringVar(&o.Markdown, "markdown", "", "a `file` in which to replace the part between the marks")
