@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -362,5 +363,61 @@ func TestASessionUnderAnotherName(t *testing.T) {
 			t.Errorf("confirmed %d times", n)
 		}
 		w.connect(named("bob")).expect("ts1") // there is one more slot
+	})
+}
+
+// In the morning the time of many ends at once who are at the password prompt. Each of
+// them may have logged on at the last moment, which a reading will tell: until then they
+// are not looked at again for everybody who comes.
+func TestManyWhoseTimeEndsTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const many, later = 300, 100
+		w := newWorld(t, evicting(), newHost("ts1", many+later/2))
+		for i := range many {
+			w.connect(named(fmt.Sprintf("early%d", i))).expect("ts1")
+		}
+		time.Sleep(broker.DefaultReservation + time.Second)
+		w.mustLogon(t, "ts1", "early7") // it is for them that the others wait
+		w.mu.Lock()
+		before := len(w.asked)
+		w.mu.Unlock()
+		for i := range later {
+			c := w.connect(named(fmt.Sprintf("late%d", i)))
+			if c.waiting() != (i >= later/2) {
+				t.Fatalf("late%d: %s", i, c.host())
+			}
+		}
+		w.mu.Lock()
+		if asked := len(w.asked) - before; asked < many || asked > many+2*later {
+			t.Errorf("a reading was asked for %d times", asked)
+		}
+		w.mu.Unlock()
+		w.read()
+		if n := len(w.b.Status().Waiting); n != 0 {
+			t.Errorf("a reading has told who did not come, and %d still wait", n)
+		}
+	})
+}
+
+// Whoever comes back meanwhile gets one further slot, however often they do.
+func TestOneWhoComesBackInDoubtGetsOneSlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, evicting(), newHost("ts1", 4))
+		w.connect(named("bob")).expect("ts1")
+		time.Sleep(broker.DefaultReservation + time.Second)
+		again := w.connect(named("bob")).expect("ts1")
+		for range 5 {
+			if c := w.connect(named("bob")).expect("ts1"); c.a.Reservation != again.a.Reservation {
+				t.Fatalf("reservation %d after %d", c.a.Reservation, again.a.Reservation)
+			}
+		}
+		w.read() // nobody has logged on
+		if c := w.connect(named("bob")).expect("ts1"); c.a.Reservation != again.a.Reservation {
+			t.Errorf("reservation %d after %d", c.a.Reservation, again.a.Reservation)
+		}
+		w.connect(named("carol")).expect("ts1")
+		if n := len(w.b.Status().Reservations); n != 2 {
+			t.Errorf("%d reservations", n)
+		}
 	})
 }

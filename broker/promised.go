@@ -19,12 +19,16 @@ type promised struct {
 	claims  placement.Claims
 	byKey   map[string]placement.Claim // what is in claims
 	// ended are this broker's logons that have expired, and whose caller may have
-	// logged on at the last moment.
-	ended map[string]*logon
+	// logged on at the last moment, by host. Thousands may end at once.
+	ended map[string]map[*logon]bool
+	// judged is the reading by which those on a host were last looked at.
+	judged map[string]*sessions.Report
 }
 
 func newPromised() promised {
-	return promised{byKey: map[string]placement.Claim{}, ended: map[string]*logon{}}
+	return promised{
+		byKey: map[string]placement.Claim{}, ended: map[string]map[*logon]bool{}, judged: map[string]*sessions.Report{},
+	}
 }
 
 func (p *promised) set(key string, c placement.Claim) {
@@ -57,27 +61,80 @@ func (b *Broker) claimed(f *farm, key string, now time.Time) (*placement.Claims,
 	}
 	for _, key := range gone {
 		f.unset(key)
-		if l := f.logons[key]; l != nil { // not released: expired
-			f.ended[key] = l
-		}
 	}
 	for _, r := range c.Live {
-		delete(f.ended, r.Key)
+		f.goesOn(r.Key)
 		f.set(r.Key, r.Claim())
 	}
 	f.version = c.Version
-	for key, l := range f.ended {
-		if l.res.Key == key && b.mayHaveArrived(l, now) {
-			f.set(key, l.res.Claim())
-			b.deps.Refresh(l.host.Name)
-		} else {
-			b.drop(l)
+	for _, key := range gone {
+		if _, live := f.byKey[key]; live {
+			continue
+		}
+		if l := f.logons[key]; l != nil { // not released: expired
+			b.endedUnseen(f, l, now)
 		}
 	}
+	b.judgeEnded(f, now)
 	if mine, any := f.byKey[key]; any {
 		return f.claims.Without(mine), f.version, nil
 	}
 	return &f.claims, f.version, nil
+}
+
+// endedUnseen is for l, which has expired: it still has a claim if its caller may have
+// logged on at the last moment, until a reading tells, which is asked for. The caller
+// holds mu.
+func (b *Broker) endedUnseen(f *farm, l *logon, now time.Time) {
+	if !b.mayHaveArrived(l, now) {
+		b.drop(l)
+		return
+	}
+	f.set(l.res.Key, l.res.Claim())
+	put(f.ended, l.host.Name, l)
+	b.deps.Refresh(l.host.Name)
+}
+
+// judgeEnded drops those that have ended and have not logged on as it turns out, or
+// whose host is not read any more. The caller holds mu.
+func (b *Broker) judgeEnded(f *farm, now time.Time) {
+	for name, ls := range f.ended {
+		h := b.snapshot.Host(name)
+		if h != nil && h.Fresh(now) && h.Report == f.judged[name] {
+			continue // nothing new
+		}
+		if f.judged[name] = nil; h != nil {
+			f.judged[name] = h.Report
+		}
+		for l := range ls {
+			if !b.mayHaveArrived(l, now) {
+				b.drop(l)
+			}
+		}
+		if len(f.ended[name]) > 0 {
+			b.deps.Refresh(name)
+		}
+	}
+}
+
+// goesOn is for the key of a reservation that is live: whoever of this broker has ended
+// under that key has been followed by somebody on another broker. The caller holds mu.
+func (f *farm) goesOn(key string) {
+	if l := f.logons[key]; l != nil {
+		f.forget(l)
+	}
+}
+
+// forget takes l out of those that have ended, and reports whether it was there.
+func (f *farm) forget(l *logon) bool {
+	name := l.host.Name
+	if !f.ended[name][l] {
+		return false
+	}
+	if take(f.ended, name, l); len(f.ended[name]) == 0 {
+		delete(f.judged, name)
+	}
+	return true
 }
 
 // add takes l in. The caller holds mu.
@@ -95,8 +152,7 @@ func (f *farm) remove(l *logon) {
 	delete(f.logons, l.res.Key)
 	take(f.byHost, l.host.Name, l)
 	take(f.byClient, l.res.Client, l)
-	if f.ended[l.res.Key] == l {
-		delete(f.ended, l.res.Key)
+	if f.forget(l) {
 		f.unset(l.res.Key)
 	}
 }

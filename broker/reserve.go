@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/rdpbroker/rdpbroker/broker/audit"
@@ -41,33 +42,47 @@ func (l *logon) join() {
 // shared is the live logon that w's connection belongs to, or nil. The caller
 // holds mu.
 func (b *Broker) shared(f *farm, w *waiter, now time.Time) *logon {
-	id := w.id
-	l := f.logons[id.Key()]
-	if l == nil {
+	key := w.id.Key()
+	l := f.logons[key]
+	if l != nil && b.mayShare(l, w, now) {
+		return l
+	}
+	if _, exact := w.id.Account(); !exact {
 		return nil
 	}
+	// Whose reservation has ended, and who may have logged on at the last moment, has
+	// another one behind it (see freeKey) until a reading tells.
+	for n := 2; ; n++ {
+		l := f.logons[numbered(key, n)]
+		if l == nil || b.mayShare(l, w, now) {
+			return l
+		}
+	}
+}
+
+// mayShare reports whether w's connection may belong to l, which has its key. What has
+// ended is dropped, unless its caller may have logged on. The caller holds mu.
+func (b *Broker) mayShare(l *logon, w *waiter, now time.Time) bool {
 	if !now.Before(l.res.ExpiresAt) || l.failed != nil {
 		if !b.mayHaveArrived(l, now) {
 			b.drop(l)
 		}
-		return nil
+		return false
 	}
 	if w.unproven != "" && l.awaitsProof() { // which will not come
 		if l.conns == 0 {
 			b.drop(l)
 		}
-		return nil
+		return false
 	}
 	if _, down := b.unreachable[l.host.Name]; down && b.hostDown(l.host.Name, now) != "" {
-		return nil
+		return false
 	}
 	// One address may be that of many people, and a cookie cut to "CONTOSO\a" that
 	// of all of them whose names begin so: unless it is known who is coming, only
 	// connections that follow one another are taken for one logon.
-	if _, exact := id.Account(); !exact && l.conns > 0 {
-		return nil
-	}
-	return l
+	_, exact := w.id.Account()
+	return exact || l.conns == 0
 }
 
 // reserve decides for w and reserves what was decided. It returns nil if w has to
@@ -151,12 +166,17 @@ func (b *Broker) promise(f *farm, w *waiter, key string, version uint64, setting
 // freeKey is id's key, with a number behind it where somebody else at the same
 // address already holds that.
 func (f *farm) freeKey(id sessions.Identity) string {
-	key := id.Key()
+	first := id.Key()
+	key := first
 	for n := 2; f.logons[key] != nil; n++ {
-		key = fmt.Sprintf("%s#%d", id.Key(), n)
+		key = numbered(first, n)
 	}
 	return key
 }
+
+// numbered is the n-th key of those who have the same one. The number stands first: what
+// is behind the first one's may be in somebody's name.
+func numbered(key string, n int) string { return strconv.Itoa(n) + ":" + key }
 
 // tooMany is why id's address gets no further slot for now, "" if it does. The way
 // back to one's own session is always open: an office behind one address may
@@ -184,6 +204,7 @@ func (b *Broker) view(f *farm, id sessions.Identity, key string, now time.Time) 
 	if err != nil {
 		return placement.View{}, 0, err
 	}
+	claims.Count(b.snapshot)
 	b.evictions.expire(now)
 	v := placement.View{
 		Snapshot: b.snapshot, Farm: f.name, Now: now, Leaving: b.leaving, Claims: claims,

@@ -27,6 +27,32 @@ type hostIndex struct {
 	domains []string // of accounts with a session, each once
 	refs    []Ref    // beside Report.Sessions
 	users   []Ref    // of those that have a user
+	// ascending: refs are in the order of their IDs, each ID once, as hosts list them.
+	ascending bool
+}
+
+// find is where r is among the host's sessions, -1 if it is not there.
+func (x *hostIndex) find(r *Ref) int {
+	if x.ascending {
+		low, high := 0, len(x.refs)
+		for low < high {
+			if mid := int(uint(low+high) >> 1); x.refs[mid].ID < r.ID {
+				low = mid + 1
+			} else {
+				high = mid
+			}
+		}
+		if low < len(x.refs) && x.refs[low] == *r {
+			return low
+		}
+		return -1
+	}
+	for j := range x.refs {
+		if x.refs[j].ID == r.ID && x.refs[j] == *r { // the number alone tells nearly always
+			return j
+		}
+	}
+	return -1
 }
 
 // farmIndex are a farm's hosts, as positions in Snapshot.Hosts.
@@ -63,9 +89,12 @@ func newHostIndex(h *HostState) hostIndex {
 	if h.Report == nil {
 		return hostIndex{}
 	}
-	x := hostIndex{refs: make([]Ref, len(h.Report.Sessions)), users: make([]Ref, 0, len(h.Report.Sessions))}
+	x := hostIndex{refs: make([]Ref, len(h.Report.Sessions)), users: make([]Ref, 0, len(h.Report.Sessions)), ascending: true}
 	for i, s := range h.Report.Sessions {
 		x.refs[i] = RefOf(h.Host.Name, s)
+		if i > 0 && x.refs[i].ID <= x.refs[i-1].ID {
+			x.ascending = false
+		}
 		if s.HasUser() {
 			x.users = append(x.users, x.refs[i])
 			if !slices.Contains(x.domains, s.Account.Domain) {

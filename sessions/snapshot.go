@@ -194,11 +194,8 @@ func (s *Snapshot) Find(r Ref) (found Session, ok bool) {
 	if !ok {
 		return Session{}, false
 	}
-	refs := x.hosts[i].refs
-	for j := range refs {
-		if refs[j].ID == r.ID && refs[j] == r { // the number alone tells nearly always
-			return s.Hosts[i].Report.Sessions[j], true
-		}
+	if j := x.hosts[i].find(&r); j >= 0 {
+		return s.Hosts[i].Report.Sessions[j], true
 	}
 	return Session{}, false
 }

@@ -132,7 +132,8 @@ func TestBriefIsTheSameChoice(t *testing.T) {
 	})
 }
 
-// Whatever is added to claims and taken out again leaves nothing behind.
+// Whatever is added to claims and taken out again leaves nothing behind, whether slots are
+// counted from the beginning, from some time on, as of another reading, or not at all.
 func TestClaimsAreWhatWasAdded(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s, other := someSituation(t), someSituation(t)
@@ -140,14 +141,59 @@ func TestClaimsAreWhatWasAdded(t *testing.T) {
 		v := s.view
 		v.CannotEvict = func(host string) string { return s.cannot[host] }
 		v.Snapshot, v.Claims = sessions.NewSnapshot(s.hosts), placement.NewClaims(other.claims...)
+		maybeCount := func() {
+			switch rapid.IntRange(0, 5).Draw(t, "count") {
+			case 0:
+				v.Claims.Count(v.Snapshot)
+			case 1:
+				v.Claims.Count(sessions.NewSnapshot(other.hosts))
+			case 2:
+				if len(s.hosts) > 0 { // most hosts are the same as before
+					h := s.hosts[0]
+					h.Report = nil
+					next, _ := v.Snapshot.With(h)
+					v.Claims.Count(next)
+				}
+			}
+		}
+		maybeCount()
 		for _, c := range s.claims {
 			v.Claims.Add(c)
+			maybeCount()
 		}
 		for _, c := range rapid.Permutation(other.claims).Draw(t, "in another order") {
 			v.Claims.Remove(c)
+			maybeCount()
 		}
+		v.Claims.Count(v.Snapshot)
 		if got := placement.Decide(v, s.id, s.policy); summary(got) != summary(want) {
 			t.Fatalf("%s, not %s\n%s", summary(got), summary(want), s)
 		}
+		for _, h := range v.Snapshot.Hosts {
+			naive := placement.View{Snapshot: v.Snapshot, Claims: placement.NewClaims(s.claims...)}
+			if got, want := placement.Used(v, &h), placement.Used(naive, &h); got != want {
+				t.Fatalf("%d of %s's slots are held, not %d\n%s", got, h.Host.Name, want, s)
+			}
+		}
 	})
+}
+
+// A decision costs the same however many claims there are on each host.
+func BenchmarkDecideAmongClaims(b *testing.B) {
+	v := thousand(1000)
+	v.Claims = &placement.Claims{}
+	for i := range 100_000 {
+		ref := v.Snapshot.Ref(i%1000, i/1000%50)
+		v.Claims.Add(placement.Claim{Host: ref.Host, Own: ref})
+	}
+	for _, counted := range []bool{false, true} {
+		b.Run(fmt.Sprintf("counted %v", counted), func(b *testing.B) {
+			if counted {
+				v.Claims.Count(v.Snapshot)
+			}
+			for b.Loop() {
+				placement.Decide(v, named(`CONTOSO\zoe`), evicting())
+			}
+		})
+	}
 }

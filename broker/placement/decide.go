@@ -149,7 +149,7 @@ func (d *decider) inFarm(i int) bool { return d.view.Snapshot.Hosts[i].Host.Farm
 // look is what the decision needs to know of Hosts[i].
 func (d *decider) look(i int) hostView {
 	hs := &d.view.Snapshot.Hosts[i]
-	h := hostView{HostState: hs, at: i, limit: hs.Limit(), used: d.view.Snapshot.Counted(i) + claimed(d.view, hs)}
+	h := hostView{HostState: hs, at: i, limit: hs.Limit(), used: d.view.Snapshot.Counted(i) + d.view.Claims.heldOn(d.view.Snapshot, hs)}
 	h.closed, h.noNew = d.availability(hs, h.limit)
 	if h.noNew == "" && d.ownLeaving(&h) {
 		h.noNew = "the caller's own session there is being logged off"
@@ -182,48 +182,6 @@ func (d *decider) availability(hs *sessions.HostState, limit int) (closed, noNew
 		return "", "its session limit is not known; set slots"
 	}
 	return "", ""
-}
-
-// Used is the number of slots of h that are held: by sessions that the host
-// counts (a session on its way out counts until it is gone), and by claims whose
-// session the reading does not show yet. It errs towards too many.
-func Used(v View, h *sessions.HostState) int {
-	n := claimed(&v, h)
-	if h.Report != nil {
-		for _, s := range h.Report.Sessions {
-			if h.Counted(s) {
-				n++
-			}
-		}
-	}
-	return n
-}
-
-// claimed is the number of slots of h that are held by claims alone.
-func claimed(v *View, h *sessions.HostState) (n int) {
-	for _, c := range v.Claims.onHost(h.Host.Name) {
-		if claimHolds(v, h, &c) {
-			n++
-		}
-	}
-	return n
-}
-
-// claimHolds reports whether c needs a slot beside the sessions in the reading.
-func claimHolds(v *View, h *sessions.HostState, c *Claim) bool {
-	if c.Own != nil {
-		// The way back to one's own session takes no further slot, unless the
-		// session held none while it was disconnected, or it is gone.
-		s, there := v.Snapshot.Find(*c.Own)
-		return !there || !h.Counted(s)
-	}
-	if c.Victim != nil {
-		// Until the victim is gone its own entry stands for this slot.
-		if s, there := v.Snapshot.Find(*c.Victim); there && h.Counted(s) {
-			return false
-		}
-	}
-	return true
 }
 
 func (d *decider) done(dec Decision) Decision {

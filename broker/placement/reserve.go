@@ -59,7 +59,7 @@ func (d *decider) inUseBy(h *hostView, r *Reserve) (n int) {
 		}
 	}
 	for _, c := range d.view.Claims.onHost(h.Host.Name) {
-		if r.isFor(c.Account) && claimHolds(d.view, h.HostState, &c) {
+		if r.isFor(c.Account) && claimHolds(d.view.Snapshot, h.HostState, &c) {
 			n++
 		}
 	}
