@@ -158,6 +158,7 @@ type farm struct {
 	looked map[string]seen // by host: what confirm has looked at
 	ahead  ahead
 	idle   idling
+	absences
 }
 
 type hostMark struct {
@@ -226,9 +227,7 @@ func (b *Broker) Run(ctx context.Context) error {
 		if f.tick != nil {
 			f.tick.Stop()
 		}
-		for _, l := range f.logons {
-			l.lingering.stop()
-		}
+		f.absences.stop()
 	}
 	b.mu.Unlock()
 	b.work.Wait()

@@ -1,24 +1,57 @@
 package broker
 
-import "time"
+import (
+	"container/heap"
+	"time"
+)
 
-// linger is how long a reservation outlives the last connection of its logon:
-// clients open several in a row, and come back after a password prompt.
-const linger = 15 * time.Second
+const (
+	// linger is how long a reservation outlives the last connection of its logon:
+	// clients open several in a row, and come back after a password prompt.
+	linger = 15 * time.Second
+	// atOnce is how many logons are looked at before others get their turn with the broker.
+	atOnce = 256
+)
 
-// lingering is the time that a logon has without a connection. Connections of one caller
-// come and go within milliseconds: the timer of one that has left is neither stopped by
-// the next nor made anew, but goes on for as long as there is something to wait for.
-type lingering struct {
-	left  time.Time   // when the last connection ended
-	until time.Time   // nothing is done before
-	timer *time.Timer // nil: none has left since it was last looked at
+// absences are a farm's logons that were without a connection when they were last heard
+// of. Connections of one caller come and go within milliseconds: one that comes takes
+// nothing out here, and one that goes puts nothing in that is there already.
+type absences struct {
+	due   dues
+	timer *time.Timer // for the first one of them; nil: there never was one
 }
 
-func (i *lingering) stop() {
-	if i.timer != nil {
-		i.timer.Stop()
-		i.timer = nil
+// absence is that of one logon.
+type absence struct {
+	left  time.Time // when the last connection ended
+	noted bool      // it is among the dues
+}
+
+// due says when a logon is to be looked at.
+type due struct {
+	at time.Time
+	l  *logon
+}
+
+// dues are a heap of them, the first one first.
+type dues []due
+
+func (d dues) Len() int           { return len(d) }
+func (d dues) Less(i, j int) bool { return d[i].at.Before(d[j].at) }
+func (d dues) Swap(i, j int)      { d[i], d[j] = d[j], d[i] }
+func (d *dues) Push(x any)        { *d = append(*d, x.(due)) }
+func (d *dues) Pop() any {
+	old := *d
+	last := len(old) - 1
+	x := old[last]
+	old[last] = due{}
+	*d = old[:last]
+	return x
+}
+
+func (a *absences) stop() {
+	if a.timer != nil {
+		a.timer.Stop()
 	}
 }
 
@@ -43,49 +76,82 @@ func (b *Broker) part(l *logon, now time.Time) {
 
 // linger begins the time of l, which has no connection since now. The caller holds mu.
 func (b *Broker) linger(l *logon, now time.Time) {
-	l.left, l.until = now, now.Add(linger)
-	if l.timer == nil {
-		l.timer = time.AfterFunc(linger, func() { b.lingered(l) })
+	l.left = now
+	if !l.noted {
+		l.noted = true
+		f := b.farm(l.res.Farm)
+		heap.Push(&f.absences.due, due{now.Add(linger), l})
+		if f.absences.due[0].l == l { // else the timer is set for somebody before
+			b.lookAfterAbsent(f, now)
+		}
 	}
+}
+
+// lookAfterAbsent sets the timer for the first one of the dues. The caller holds mu.
+func (b *Broker) lookAfterAbsent(f *farm, now time.Time) {
+	a := &f.absences
+	switch {
+	case len(a.due) == 0:
+	case a.timer == nil:
+		a.timer = time.AfterFunc(a.due[0].at.Sub(now), func() { b.lookAtAbsent(f) })
+	default:
+		a.timer.Reset(a.due[0].at.Sub(now))
+	}
+}
+
+// lookAtAbsent looks at those whose time has come.
+func (b *Broker) lookAtAbsent(f *farm) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return
+	}
+	now := time.Now()
+	dropped := false
+	for n := 0; n < atOnce && len(f.absences.due) > 0 && !now.Before(f.absences.due[0].at); n++ {
+		l := heap.Pop(&f.absences.due).(due).l
+		l.noted = false
+		if l.conns > 0 || f.logons[l.res.Key] != l {
+			continue
+		}
+		if again := b.lingered(l, now); again > 0 {
+			l.noted = true
+			heap.Push(&f.absences.due, due{now.Add(again), l})
+			continue
+		}
+		dropped = true
+	}
+	if dropped {
+		b.pumpSoon(f, now)
+	}
+	b.lookAfterAbsent(f, now)
 }
 
 // lingerAnew gives a caller who has shown proof and left while room was made for them
 // the time to come back that others have: FreeRDP gives up after 9 s. The caller
 // holds mu.
 func (b *Broker) lingerAnew(l *logon, now time.Time) {
-	if l.proven && l.conns == 0 && l.timer != nil {
+	if l.proven && l.conns == 0 && l.noted {
 		b.linger(l, now)
 	}
 }
 
-// lingered releases l, whose time is over, unless somebody has come back. Its last
-// connection may have left a session behind: as long as no reading begun after it
-// tells, the slot stays promised, at most until it expires.
-func (b *Broker) lingered(l *logon) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if l.timer == nil || b.closed {
-		return
-	}
-	if l.conns > 0 {
-		l.timer = nil
-		return
-	}
-	now := time.Now()
-	if now.Before(l.until) {
-		l.timer.Reset(l.until.Sub(now))
-		return
+// lingered releases l, which has no connection, if its time is over; else it returns when
+// to look again. The last connection may have left a session behind: as long as no reading
+// begun after it tells, the slot stays promised, at most until it expires. The caller
+// holds mu.
+func (b *Broker) lingered(l *logon, now time.Time) (again time.Duration) {
+	if until := l.left.Add(linger); now.Before(until) { // somebody has been there meanwhile
+		return until.Sub(now)
 	}
 	if l.proven && !isClosed(l.ready) { // the caller gave up; their slot is in the making
-		l.timer.Reset(recheck)
-		return
+		return recheck
 	}
 	h := b.snapshot.Host(l.host.Name)
 	read := h == nil || h.Report != nil && h.Report.ReadAt.After(l.left)
 	if !read && (now.Before(l.res.ExpiresAt) || b.mayHaveArrived(l, now)) {
-		l.timer.Reset(recheck)
-		return
+		return recheck
 	}
 	b.drop(l)
-	b.pumpSoon(b.farm(l.res.Farm), now)
+	return 0
 }

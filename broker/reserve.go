@@ -31,7 +31,7 @@ type logon struct {
 	// since then, so that the reservation ends with the last connection.
 	served bool
 	conns  int
-	lingering
+	absence
 }
 
 func (l *logon) join() {
@@ -256,7 +256,6 @@ func (b *Broker) unmix(l *logon) {
 // drop releases l's reservation. Connections that still share it go on; dropping
 // twice is harmless. The caller holds mu.
 func (b *Broker) drop(l *logon) {
-	l.lingering.stop()
 	b.farm(l.res.Farm).remove(l)
 	// Nobody could act on a failure: what is not released expires.
 	_ = b.deps.Ledger.Release(context.Background(), l.res)

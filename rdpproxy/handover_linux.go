@@ -47,11 +47,11 @@ func (p *Proxy) Adopt(c Carried, rt Route) error {
 	if lo == nil {
 		return errors.New("connections can be taken over by loops only")
 	}
-	clientFD, err := dupFile(c.Client)
+	clientFD, err := loop.Dup(c.Client)
 	if err != nil {
 		return fmt.Errorf("taking over the client's end: %w", err)
 	}
-	hostFD, err := dupFile(c.Host)
+	hostFD, err := loop.Dup(c.Host)
 	if err != nil {
 		_ = unix.Close(int(clientFD))
 		return fmt.Errorf("taking over the host's end: %w", err)
@@ -87,25 +87,4 @@ func peer(fd int32) netip.AddrPort {
 		return netip.AddrPort{}
 	}
 	return sockaddr(sa)
-}
-
-// dupFile is another descriptor of f, one that does not block.
-func dupFile(f *os.File) (fd int32, err error) {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	dup := -1
-	control := raw.Control(func(fd uintptr) {
-		if dup, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0); err == nil {
-			err = unix.SetNonblock(dup, true)
-		}
-	})
-	if err := errors.Join(control, err); err != nil {
-		if dup >= 0 {
-			_ = unix.Close(dup)
-		}
-		return 0, err
-	}
-	return int32(dup), nil
 }

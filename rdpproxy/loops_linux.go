@@ -92,7 +92,7 @@ func (lo *loops) takes(l Listener) bool {
 func (lo *loops) serve(ctx context.Context, l *listening) error {
 	tcp := l.Listener.Listener.(*net.TCPListener)
 	local := addrPort(tcp.Addr())
-	fd, err := takeListener(tcp)
+	fd, err := loop.Dup(tcp)
 	if err != nil {
 		return err
 	}
@@ -132,21 +132,6 @@ func (lo *loops) each(every []*acceptor, do func(*acceptor) error) error {
 		}
 	}
 	return first
-}
-
-func takeListener(tcp *net.TCPListener) (fd int32, err error) {
-	raw, err := tcp.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	dup := -1
-	control := raw.Control(func(fd uintptr) {
-		dup, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0)
-	})
-	if control != nil {
-		return 0, control
-	}
-	return int32(dup), err
 }
 
 // carry has a loop relay t's connection, from a goroutine that is not needed any more.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -106,17 +107,31 @@ func Take(c net.Conn) (fd int32, ok bool) {
 	if !ok {
 		return 0, false
 	}
-	raw, err := tcp.SyscallConn()
+	fd, err := Dup(tcp)
 	if err != nil {
 		return 0, false
 	}
+	_ = tcp.Close() // the socket lives on in its duplicate
+	return fd, true
+}
+
+// Dup is another descriptor of c's, one that does not block. The caller closes it.
+func Dup(c syscall.Conn) (fd int32, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
 	dup := -1
 	control := raw.Control(func(fd uintptr) {
-		dup, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0)
+		if dup, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0); err == nil {
+			err = unix.SetNonblock(dup, true)
+		}
 	})
-	if errors.Join(control, err) != nil {
-		return 0, false
+	if err := errors.Join(control, err); err != nil {
+		if dup >= 0 {
+			_ = unix.Close(dup)
+		}
+		return 0, err
 	}
-	_ = tcp.Close() // the socket lives on in its duplicate
-	return int32(dup), true
+	return int32(dup), nil
 }

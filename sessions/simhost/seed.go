@@ -62,6 +62,9 @@ func (m *Model) seed(x Seed) error {
 	if x.ID < 0 || x.ID >= ListenerID {
 		return fmt.Errorf("ID %d is not a session's", x.ID)
 	}
+	if old, taken := m.byID[x.ID]; x.ID != 0 && taken && (x.ID != m.console || old.HasUser()) {
+		return fmt.Errorf("ID %d is taken", x.ID)
+	}
 	if x.Console { // the console that nobody has logged on to gives way
 		if c := m.byID[m.console]; c.HasUser() {
 			return fmt.Errorf("%s is on the console", c.Account)
@@ -71,12 +74,7 @@ func (m *Model) seed(x Seed) error {
 	if x.ID == 0 {
 		x.ID = m.freeID()
 	}
-	if old, taken := m.byID[x.ID]; taken {
-		if x.ID != m.console || old.HasUser() {
-			return fmt.Errorf("ID %d is taken", x.ID)
-		}
-		delete(m.byID, x.ID)
-	}
+	delete(m.byID, x.ID) // a console at most, which nobody has logged on to
 	if x.State == sessions.StateUnknown {
 		x.State = sessions.StateDisconnected
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -246,13 +247,18 @@ func (l *link) noReading() error {
 	return fmt.Errorf("the agent cannot read the sessions: %s fails with Win32 error %d", excerpt(l.failure.What), l.failure.Code)
 }
 
+// unanswered is how long the answer to a request is waited for.
+const unanswered = 5 * time.Minute
+
 // ask sends a command that is answered with its request number, and notes when.
 func (l *link) ask(ctx context.Context, command string, more ...string) {
 	if l.deaf {
 		return
 	}
-	req := l.request()
-	l.sentAt[req] = time.Now()
+	req, now := l.request(), time.Now()
+	// What could not be read is answered by an error without a number.
+	maps.DeleteFunc(l.sentAt, func(_ string, at time.Time) bool { return now.Sub(at) > unanswered })
+	l.sentAt[req] = now
 	select {
 	case l.outgoing <- outgoing{data: []byte(strings.Join(append([]string{command, req}, more...), " ") + "\n")}:
 	case <-ctx.Done():
