@@ -92,14 +92,14 @@ func (c *conn) began(rt Route, at netip.AddrPort, by server) bool {
 // over ends a connection that was relayed.
 func (c *conn) over(r relay.Result) {
 	out := Outcome{Relay: r, Duration: time.Since(c.accepted)}
-	c.route.Done(out)
+	c.route.Held.Done(out)
 	c.closed(out)
 }
 
 // overNow is over for a loop, which may not wait. It reports whether that was possible.
 func (c *conn) overNow(r relay.Result) bool {
 	out := Outcome{Relay: r, Duration: time.Since(c.accepted)}
-	if c.route.DoneNow == nil || !c.route.DoneNow(out) {
+	if !c.route.Held.DoneNow(out) {
 		return false
 	}
 	c.closed(out)

@@ -182,7 +182,7 @@ func TestHandOverEndsWhoHasNoHost(t *testing.T) {
 	}
 	next := New(Config{}, nil, Observer{}, nil)
 	closed := make(chan Outcome, 1)
-	if err := next.Adopt(c, Route{Host: "fake", Done: func(o Outcome) { closed <- o }}); err != nil {
+	if err := next.Adopt(c, Route{Host: "fake", Held: DoneFunc(func(o Outcome) { closed <- o })}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := relaying.Write([]byte("still here")); err != nil {
@@ -199,7 +199,7 @@ func TestHandOverEndsWhoHasNoHost(t *testing.T) {
 	if err := next.Shutdown(context.Background()); err != nil {
 		t.Error(err)
 	}
-	if err := next.Adopt(c, Route{Host: "fake", Done: func(Outcome) {}}); err == nil {
+	if err := next.Adopt(c, Route{Host: "fake", Held: DoneFunc(func(Outcome) {})}); err == nil {
 		t.Error("a proxy that has ended took a connection over")
 	}
 	b.counts.mu.Lock()

@@ -296,7 +296,7 @@ func (h *fakeHost) to() Router {
 }
 
 func (h *fakeHost) route() Route {
-	return Route{Host: "fake", Addr: h.addr, Why: "test", Done: func(Outcome) {}}
+	return Route{Host: "fake", Addr: h.addr, Why: "test", Held: DoneFunc(func(Outcome) {})}
 }
 
 // said is what exchange sends behind the answer.

@@ -22,7 +22,7 @@ func (q *quick) leaveLoop(first *Route) {
 		q.loops.endings.add(func() {
 			switch {
 			case first != nil:
-				first.Done(q.gone(err))
+				first.Held.Done(q.gone(err))
 			case o.failed != nil:
 				q.conn.undialled(o.route, o.failed)
 			}

@@ -61,7 +61,7 @@ func (t *task) question(ctx context.Context, request []byte, host net.Conn, rele
 // router is to be asked once more.
 func (t *task) unanswered(req *Request, rt Route, err error) (again bool) {
 	out := Outcome{Relay: relay.Result{Err: err, Closer: relay.CloserHost}, Duration: time.Since(t.accepted)}
-	rt.Done(out)
+	rt.Held.Done(out)
 	if errors.Is(err, errNoCredSSP) && req.Unproven == "" {
 		req.Unproven = rt.Host
 		return true

@@ -101,7 +101,7 @@ func TestRequestAndOutcome(t *testing.T) {
 	done := make(chan Outcome, 2)
 	p := newBench(t, Config{Listener: "main"}, routerFunc(func(_ context.Context, r Request) (Route, error) {
 		req = r
-		return Route{Host: "h1", Addr: host.addr, Why: "own session", Done: func(o Outcome) { done <- o }}, nil
+		return Route{Host: "h1", Addr: host.addr, Why: "own session", Held: DoneFunc(func(o Outcome) { done <- o })}, nil
 	}))
 	c := p.dial(t, "127.0.0.7")
 	if err := exchange(c, cookie("alice")); err != nil {
@@ -171,7 +171,7 @@ func TestClientLeavesWhileItWaits(t *testing.T) {
 				}
 				cause <- context.Cause(ctx)
 				rt := host.route() // too late, but it must be released
-				rt.Done = func(o Outcome) { done <- o }
+				rt.Held = DoneFunc(func(o Outcome) { done <- o })
 				return rt, nil
 			}))
 			c := p.dial(t, "").(*net.TCPConn)
@@ -241,7 +241,7 @@ func TestUnreachableHost(t *testing.T) {
 				}
 				addr := tt.addrs[asked]
 				asked++
-				return Route{Host: "h", Addr: addr, Done: func(o Outcome) {
+				return Route{Host: "h", Addr: addr, Held: DoneFunc(func(o Outcome) {
 					mu.Lock()
 					defer mu.Unlock()
 					if o.DialError != nil {
@@ -249,7 +249,7 @@ func TestUnreachableHost(t *testing.T) {
 					} else {
 						ended++
 					}
-				}}, nil
+				})}, nil
 			}))
 			c := p.dial(t, "")
 			if err := exchange(c, cookie("alice")); (err == nil) != tt.ok {

@@ -355,7 +355,7 @@ func (q *quick) leaveEarly(cause error) {
 	q.Answered(q.l)
 	q.shut()
 	q.loops.endings.add(func() {
-		o.route.Done(q.gone(cause))
+		o.route.Held.Done(q.gone(cause))
 		q.left(cause, cause)
 		q.leave()
 	})

@@ -66,13 +66,28 @@ type Route struct {
 	// client that leaves before. An error, or the end of ctx with the connection,
 	// cuts the connection. So does TLS in which acceptance cannot be seen.
 	Accepted func(ctx context.Context) error
-	// Done is called exactly once, when the connection is over or was not made.
-	// Never nil.
-	Done func(Outcome)
-	// DoneNow, if not nil, is Done where nothing has to be waited for. It never blocks.
-	// false means that Done is to be called instead.
-	DoneNow func(Outcome) bool
+	// Held is what the Router keeps for the connection, and is told once when that is over
+	// or was not made. Never nil.
+	Held Held
 }
+
+// Held is a Router's part in one connection.
+type Held interface {
+	// Done is called exactly once, unless DoneNow has said that it was enough.
+	Done(Outcome)
+	// DoneNow is Done where nothing has to be waited for. It never blocks. false means that
+	// nothing was done, and that Done is to be called.
+	DoneNow(Outcome) bool
+}
+
+// DoneFunc is a Held that always takes its time.
+type DoneFunc func(Outcome)
+
+// Done implements Held.
+func (f DoneFunc) Done(o Outcome) { f(o) }
+
+// DoneNow implements Held.
+func (f DoneFunc) DoneNow(Outcome) bool { return false }
 
 // Outcome is what became of a Route.
 type Outcome struct {

@@ -34,7 +34,7 @@ func (t *task) route(o *x224.Opening, early []byte, first *Route) {
 				t.undialled(rt, err)
 				continue
 			}
-			rt.Done(t.gone(context.Cause(routing)))
+			rt.Held.Done(t.gone(context.Cause(routing)))
 			t.unrouted(routing, err)
 			t.end()
 			return
@@ -56,7 +56,7 @@ func (t *task) route(o *x224.Opening, early []byte, first *Route) {
 		if routing.Err() != nil || !t.began(rt, addrPort(host.RemoteAddr()), t) {
 			release()
 			_ = host.Close()
-			rt.Done(t.gone(context.Cause(routing)))
+			rt.Held.Done(t.gone(context.Cause(routing)))
 			t.unrouted(routing, context.Cause(routing))
 			t.end()
 			return
@@ -84,7 +84,7 @@ func (t *task) ask(routing context.Context, req Request, first **Route) (Route, 
 // undialled ends a route whose host could not be reached.
 func (c *conn) undialled(rt Route, err error) {
 	c.p.observe.DialFailed(rt.Host)
-	rt.Done(Outcome{DialError: err, Duration: time.Since(c.accepted)})
+	rt.Held.Done(Outcome{DialError: err, Duration: time.Since(c.accepted)})
 }
 
 // unreached counts and logs a connection for which no host could be reached.

@@ -30,7 +30,7 @@ func TestMemoryIsGivenBackAfterACrowdAndOnlyThen(t *testing.T) {
 		if given := count.Load(); given != 0 {
 			t.Error("while there was a crowd")
 		}
-		time.Sleep(2 * quiet)
+		time.Sleep(3 * quiet)
 		if given := count.Load(); given != 1 {
 			t.Errorf("%d times when it was over", given)
 		}
@@ -41,7 +41,7 @@ func TestMemoryIsGivenBackAfterACrowdAndOnlyThen(t *testing.T) {
 			t.Errorf("%d times without another crowd", given)
 		}
 		come(1)
-		time.Sleep(2 * quiet)
+		time.Sleep(3 * quiet)
 		if given := count.Load(); given != 2 {
 			t.Errorf("%d times after the next one", given)
 		}

@@ -74,17 +74,24 @@ func (r router) route(farm string, a *broker.Assignment, began time.Time) rdppro
 
 // relayed is a route by a as far as a relay is concerned.
 func (r router) relayed(a *broker.Assignment) rdpproxy.Route {
-	hold := a.Hold
 	return rdpproxy.Route{
-		Host:    a.Host.Name,
-		Addr:    a.Host.Addr,
-		Why:     a.Decision.Kind.String(),
-		Dials:   r.d.dialsTo(a.Host.Name),
-		Resume:  a.Reservation,
-		Done:    func(o rdpproxy.Outcome) { hold.Close(unreached(o)) },
-		DoneNow: func(o rdpproxy.Outcome) bool { return hold.CloseNow(unreached(o)) },
+		Host:   a.Host.Name,
+		Addr:   a.Host.Addr,
+		Why:    a.Decision.Kind.String(),
+		Dials:  r.d.dialsTo(a.Host.Name),
+		Resume: a.Reservation,
+		Held:   held{a.Hold},
 	}
 }
+
+// held is a broker's hold, as the proxy has it. One pointer: it takes no memory beside it.
+type held struct{ hold *broker.Hold }
+
+// Done implements rdpproxy.Held.
+func (h held) Done(o rdpproxy.Outcome) { h.hold.Close(unreached(o)) }
+
+// DoneNow implements rdpproxy.Held.
+func (h held) DoneNow(o rdpproxy.Outcome) bool { return h.hold.CloseNow(unreached(o)) }
 
 // unreached is why the host could not be reached, nil if it could, or is only busy
 // with other dials.

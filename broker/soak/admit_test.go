@@ -41,12 +41,12 @@ func (o *office) Route(ctx context.Context, req rdpproxy.Request) (rdpproxy.Rout
 	o.mu.Unlock()
 	return rdpproxy.Route{
 		Host: g.host.name, Addr: g.assignment.Host.Addr, Why: g.assignment.Decision.Kind.String(),
-		Done: func(out rdpproxy.Outcome) {
+		Held: rdpproxy.DoneFunc(func(out rdpproxy.Outcome) {
 			if errors.Is(out.DialError, rdpproxy.ErrDialQueue) {
 				out.DialError = nil
 			}
 			g.close(out.DialError)
-		},
+		}),
 	}, nil
 }
 
