@@ -82,10 +82,10 @@ type watched struct {
 	stop  context.CancelFunc // nil until Run
 	// again wakes a watcher that waits for its next try.
 	again chan struct{}
-	// refreshedAt is when a reading was last asked for; refreshing, that a timer
+	// refreshedAt is when a reading was last asked for; later, not nil, is the timer that
 	// will ask for the next.
 	refreshedAt time.Time
-	refreshing  bool
+	later       *time.Timer
 	pressed     bool          // the last one was asked for by the timer
 	spacing     time.Duration // between readings that are asked for; 0: refreshSpacing
 }
@@ -145,7 +145,7 @@ func (inv *Inventory) Refresh(host string) {
 	inv.mu.Lock()
 	defer inv.mu.Unlock()
 	w := inv.watching[host]
-	if w == nil || inv.ctx == nil || w.refreshing {
+	if w == nil || inv.ctx == nil || w.later != nil {
 		return
 	}
 	r, ok := w.entry.Watcher.(Refresher)
@@ -158,10 +158,9 @@ func (inv *Inventory) Refresh(host string) {
 		r.Refresh()
 		return
 	}
-	w.refreshing = true
-	time.AfterFunc(wait, func() {
+	w.later = time.AfterFunc(wait, func() {
 		inv.mu.Lock()
-		w.refreshing, w.refreshedAt, w.pressed = false, time.Now(), true
+		w.later, w.refreshedAt, w.pressed = nil, time.Now(), true
 		inv.mu.Unlock()
 		r.Refresh()
 	})
@@ -283,6 +282,9 @@ func (w *watched) space(r *sessions.Report) {
 	}
 	if old := w.state.Report; !w.pressed || old == nil || !slices.EqualFunc(old.Sessions, r.Sessions, same) {
 		w.spacing = refreshSpacing
+		if w.later != nil && w.later.Stop() { // somebody asked while r was on the way
+			w.later.Reset(refreshSpacing - time.Since(w.refreshedAt))
+		}
 		return
 	}
 	w.spacing = min(2*max(w.spacing, refreshSpacing), longestSpacing)
