@@ -190,10 +190,7 @@ func (x *credSSPExchange) run() error {
 		return x.password(domain, user)
 	})
 	if err != nil {
-		if errors.Is(err, errNTLMPassword) && x.wrongPassword != nil {
-			x.wrongPassword()
-		}
-		return x.refuse(err)
+		return x.refuse(x.noted(err))
 	}
 	sealed := newSealer(session)
 	if sealed == nil {
@@ -202,7 +199,7 @@ func (x *credSSPExchange) run() error {
 	if err := x.bind(sealed, answer); err != nil {
 		return x.refuse(err)
 	}
-	return x.takeCredentials(sealed)
+	return x.noted(x.takeCredentials(sealed))
 }
 
 // bind makes sure that nobody sits between the client and this TLS key, and shows
@@ -251,6 +248,14 @@ func (x *credSSPExchange) takeCredentials(sealed *sealer) error {
 		return fmt.Errorf("other credentials than those that were shown: %w", errNTLMPassword)
 	}
 	return nil
+}
+
+// noted has wrongPassword told, if that is what err says, and returns err.
+func (x *credSSPExchange) noted(err error) error {
+	if errors.Is(err, errNTLMPassword) && x.wrongPassword != nil {
+		x.wrongPassword()
+	}
+	return err
 }
 
 // refuse tells the client that it is not let in, if its version can be told.
