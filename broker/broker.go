@@ -155,10 +155,10 @@ type farm struct {
 	lookTook time.Duration
 	lookSoon bool
 	promised
-	looked map[string]seen // by host: what confirm has looked at
-	ahead  ahead
-	idle   idling
-	absences
+	looked   map[string]seen // by host: what confirm has looked at
+	ahead    ahead
+	idle     idling
+	absences absences
 }
 
 type hostMark struct {

@@ -63,7 +63,9 @@ func (b *Broker) claimed(f *farm, key string, now time.Time) (*placement.Claims,
 		f.unset(key)
 	}
 	for _, r := range c.Live {
-		f.goesOn(r.Key)
+		if l := f.logons[r.Key]; l != nil { // if it has ended, somebody on another broker has followed
+			f.forget(l)
+		}
 		f.set(r.Key, r.Claim())
 	}
 	f.version = c.Version
@@ -103,25 +105,15 @@ func (b *Broker) judgeEnded(f *farm, now time.Time) {
 		if h != nil && h.Fresh(now) && h.Report == f.judged[name] {
 			continue // nothing new
 		}
-		if f.judged[name] = nil; h != nil {
-			f.judged[name] = h.Report
-		}
 		for l := range ls {
 			if !b.mayHaveArrived(l, now) {
 				b.drop(l)
 			}
 		}
-		if len(f.ended[name]) > 0 {
+		if len(f.ended[name]) > 0 { // so that there is a fresh reading, begun too early to tell
+			f.judged[name] = h.Report
 			b.deps.Refresh(name)
 		}
-	}
-}
-
-// goesOn is for the key of a reservation that is live: whoever of this broker has ended
-// under that key has been followed by somebody on another broker. The caller holds mu.
-func (f *farm) goesOn(key string) {
-	if l := f.logons[key]; l != nil {
-		f.forget(l)
 	}
 }
 

@@ -163,8 +163,8 @@ func (b *Broker) promise(f *farm, w *waiter, key string, version uint64, setting
 	return l, nil
 }
 
-// freeKey is id's key, with a number behind it where somebody else at the same
-// address already holds that.
+// freeKey is id's key, with a number before it where that is held already: by somebody
+// else at the same address, or by a reservation of the caller's that has ended in doubt.
 func (f *farm) freeKey(id sessions.Identity) string {
 	first := id.Key()
 	key := first

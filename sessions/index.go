@@ -34,25 +34,13 @@ type hostIndex struct {
 // find is where r is among the host's sessions, -1 if it is not there.
 func (x *hostIndex) find(r *Ref) int {
 	if x.ascending {
-		low, high := 0, len(x.refs)
-		for low < high {
-			if mid := int(uint(low+high) >> 1); x.refs[mid].ID < r.ID {
-				low = mid + 1
-			} else {
-				high = mid
-			}
-		}
-		if low < len(x.refs) && x.refs[low] == *r {
-			return low
+		j := sort.Search(len(x.refs), func(j int) bool { return x.refs[j].ID >= r.ID })
+		if j < len(x.refs) && x.refs[j] == *r {
+			return j
 		}
 		return -1
 	}
-	for j := range x.refs {
-		if x.refs[j].ID == r.ID && x.refs[j] == *r { // the number alone tells nearly always
-			return j
-		}
-	}
-	return -1
+	return slices.Index(x.refs, *r)
 }
 
 // farmIndex are a farm's hosts, as positions in Snapshot.Hosts.

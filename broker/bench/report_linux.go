@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"os/exec"
@@ -70,8 +71,8 @@ func (r *results) quotients(name, to string, m measure) (qs []float64) {
 		}
 		x, one := v[m.key]
 		y, two := theirs[i][m.key]
-		if one && two {
-			qs = append(qs, x/y)
+		if q := x / y; one && two && isNumber(q) {
+			qs = append(qs, q)
 		}
 	}
 	return qs
@@ -97,8 +98,8 @@ func (r *results) ratios() map[string]float64 {
 	const least = 0.001
 	logs := map[string][]float64{}
 	for _, m := range measures {
-		if m.ratio != "" && r.measured(m) {
-			logs[m.ratio] = append(logs[m.ratio], math.Log(max(r.ratio(r.rival(m), m), least)))
+		if q := r.ratio(r.rival(m), m); m.ratio != "" && isNumber(q) {
+			logs[m.ratio] = append(logs[m.ratio], math.Log(max(q, least)))
 		}
 	}
 	out := map[string]float64{}
@@ -135,17 +136,28 @@ func (r *results) write(o Options) error {
 	return errors.Join(errs...)
 }
 
+// finite is v without what is no number, of which JSON has none.
+func (v values) finite() values {
+	v = maps.Clone(v)
+	maps.DeleteFunc(v, func(_ string, x float64) bool { return !isNumber(x) })
+	return v
+}
+
+func isNumber(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
+
 func (r *results) writeJSON(file string) error {
-	medians := map[string]map[string]float64{}
+	medians, rounds := map[string]values{}, map[string][]values{}
 	for _, name := range r.names {
-		medians[name] = map[string]float64{}
+		all := values{}
 		for _, m := range measures {
-			if x := r.median(name, m.key); !math.IsNaN(x) && !math.IsInf(x, 0) {
-				medians[name][m.key] = x
-			}
+			all[m.key] = r.median(name, m.key)
+		}
+		medians[name] = all.finite()
+		for _, v := range r.of[name] {
+			rounds[name] = append(rounds[name], v.finite())
 		}
 	}
-	all := map[string]any{"medians": medians, "rounds": r.of, "machine": machine()}
+	all := map[string]any{"medians": medians, "rounds": rounds, "machine": machine()}
 	if r.compared() {
 		all["ratios_to_haproxy"] = r.ratios()
 	}
@@ -191,7 +203,7 @@ func (r *results) table() string {
 // cells are the ratio to another one and its range.
 func (r *results) cells(to string, m measure) []string {
 	q := r.ratio(to, m)
-	if math.IsNaN(q) || math.IsInf(q, 0) { // of nothing
+	if !isNumber(q) { // of nothing
 		return []string{"-", "-"}
 	}
 	least, most := r.span(to, m)
@@ -222,7 +234,7 @@ func writeTable(w io.Writer, rows [][]string) {
 // number is x with three digits that count.
 func number(x float64) string {
 	switch a := math.Abs(x); {
-	case math.IsNaN(x) || math.IsInf(x, 0):
+	case !isNumber(x):
 		return "-"
 	case a >= 100:
 		return fmt.Sprintf("%.0f", x)

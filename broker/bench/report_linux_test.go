@@ -77,8 +77,10 @@ func TestWrite(t *testing.T) {
 	if err := os.WriteFile(o.Markdown, []byte("before\n"+sectionBegin+"\nold\n"+sectionEnd+"\nafter\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	r := made()
+	r.of[ours][0]["idle_user"] = math.NaN() // of nothing
 	for range 2 {
-		if err := made().write(o); err != nil {
+		if err := r.write(o); err != nil {
 			t.Fatal(err)
 		}
 	}
