@@ -49,7 +49,7 @@ func (b *Broker) confirmOn(f *farm, host string, now time.Time) {
 		}
 	}
 	for _, l := range seen {
-		if !b.renamed(f, l) {
+		if l.res.Seen != nil && !b.renamed(f, l) {
 			b.promiseAnew(l)
 		}
 	}
@@ -67,7 +67,7 @@ func (b *Broker) renamed(f *farm, l *logon) bool {
 		if x.ID == l.res.Seen.ID && l.res.Account.Matches(x.Account) && h.Counted(x) {
 			ref := sessions.RefOf(l.host.Name, x)
 			l.res.Seen = &ref
-			f.notNew(ref)
+			f.notNew(ref, l, x.Account)
 			_, _ = b.deps.Ledger.Update(context.Background(), l.res) // lost only with the reservation
 			return true
 		}
@@ -88,7 +88,10 @@ func (b *Broker) confirmed(f *farm, l *logon, find func(*logon) (s sessions.Sess
 	}
 	ref := sessions.RefOf(l.host.Name, s)
 	l.res.Seen = &ref
-	f.notNew(ref)
+	f.notNew(ref, l, s.Account)
+	if l.certain() {
+		b.giveUp(f, l, ref)
+	}
 	// Lost with the reservation, if that has expired: the session is there.
 	_, _ = b.deps.Ledger.Update(context.Background(), l.res)
 	if sure {
@@ -146,13 +149,27 @@ func (b *Broker) promiseAnew(l *logon) {
 	_, _ = b.deps.Ledger.Update(context.Background(), l.res) // lost only with the reservation
 }
 
-// notNew keeps a session that has turned out to be one caller's from being taken
-// for another's, then or once the first one's reservation is gone.
-func (f *farm) notNew(ref sessions.Ref) {
-	for l := range f.byHost[ref.Host] {
-		if l.res.Seen == nil {
-			l.res.Baseline = append(l.res.Baseline, ref)
+// notNew keeps the session ref of a, which has turned out to be l's, from being taken for
+// another caller's, then or once l is gone; but if l only might be a's, not for that of
+// one who certainly is.
+func (f *farm) notNew(ref sessions.Ref, l *logon, a sessions.Account) {
+	for o := range f.byHost[ref.Host] {
+		if o.res.Seen == nil && (l.certain() || !o.certain() || !o.res.Account.Matches(a)) {
+			o.res.Baseline = append(o.res.Baseline, ref)
 		}
+	}
+}
+
+// giveUp takes ref, the session of l's caller beyond doubt, from whomever else it was taken
+// to be the session of: they have yet to log on. The caller holds mu.
+func (b *Broker) giveUp(f *farm, l *logon, ref sessions.Ref) {
+	for o := range f.byHost[ref.Host] {
+		if o == l || o.certain() || o.res.Seen == nil || *o.res.Seen != ref {
+			continue
+		}
+		o.res.Baseline = append(o.res.Baseline, ref)
+		o.res.Seen = nil
+		_, _ = b.deps.Ledger.Update(context.Background(), o.res) // lost only with the reservation
 	}
 }
 
@@ -170,6 +187,9 @@ func (l *logon) named() bool { return !l.res.Account.IsZero() }
 func (l *logon) guessed() bool {
 	return !l.id.Guess.IsZero() || l.named() && l.id.Confidence <= sessions.ConfidencePrefix
 }
+
+// certain reports whether it is known whose logon it is.
+func (l *logon) certain() bool { return l.named() && !l.guessed() }
 
 // arrived is the session that l's caller got, if the newest reading shows it. sure
 // is false if it may be somebody else's: of two callers without a name it cannot

@@ -138,6 +138,27 @@ func TestTheOwnSessionEndedInBetween(t *testing.T) {
 	})
 }
 
+// Nobody is sent to a full host twice: an old reading may have had their session there.
+func TestTheOwnSessionEndedLongAgo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, evicting(), newHost("ts1", 1).with("alice", time.Hour), newHost("ts2", 1).with("carol", time.Hour))
+		w.logoff("ts1", "alice")
+		w.mustLogon(t, "ts1", "bob") // around the broker, and no reading shows it
+		first := w.connect(named("alice")).expect("ts1")
+		time.Sleep(time.Second)
+		w.read()
+		w.connect(named("alice")).expect("ts1").close() // whoever is at the prompt there may get in yet
+		first.close()
+		again := w.connect(named("alice"))
+		again.expect("ts1") // until a reading shows that they have not
+		again.close()
+		time.Sleep(time.Second)
+		w.logoff("ts2", "carol")
+		w.read()
+		w.connect(named("alice")).expect("ts2")
+	})
+}
+
 func TestNamelessCallersAreSeenToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, evicting(), newHost("ts1", 4).with("zoe", 0))
@@ -205,6 +226,44 @@ func TestASeenSessionIsNobodyElses(t *testing.T) {
 			t.Errorf("learned %+v", w.learned)
 		}
 	})
+}
+
+// Who was only thought to have come keeps no slot from, nor holds one beside, those who
+// certainly have.
+func TestASessionTurnsOutToBeAnothers(t *testing.T) {
+	for _, stays := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, evicting(), newHost("ts1", 3))
+			ambiguous := stranger(0)
+			ambiguous.Confidence, ambiguous.Said = sessions.ConfidencePrefix, `CONTOSO\a`
+			ambiguous.Accounts = []sessions.Account{sessions.ParseAccount(`CONTOSO\alice`), sessions.ParseAccount(`CONTOSO\anna`)}
+			first := w.connect(ambiguous).expect("ts1")
+			time.Sleep(time.Second)
+			w.connect(named(`CONTOSO\alice`)).expect("ts1")
+			w.mustLogon(t, "ts1", `CONTOSO\alice`)
+			if !stays {
+				first.close()
+			}
+			w.b.Observe(w.snapshot()) // begun as the second promise was made: the session may have been there before
+			want := 1
+			if stays {
+				want = 2
+			}
+			w.expectSeen(t, want-1, 1)
+			time.Sleep(time.Second)
+			w.read()
+			w.expectSeen(t, 1, want-1)
+			w.connect(named("bob")).expect("ts1")
+			if stays {
+				w.connect(named("carol")).expect("waiting") // anna may have the first connection
+				w.mustLogon(t, "ts1", `CONTOSO\anna`)
+				w.read()
+				w.expectSeen(t, 2, 1)
+				return
+			}
+			w.connect(named("carol")).expect("ts1")
+		})
+	}
 }
 
 // A reading that was begun before the promise was made may show sessions that

@@ -85,7 +85,10 @@ type granted struct {
 	id         sessions.Identity
 	assignment *broker.Assignment
 	promise    *promise
-	once       sync.Once
+	// stale: it was decided on by a reading that was too old for anything but the way
+	// back to one's own session.
+	stale bool
+	once  sync.Once
 }
 
 // close tells the broker that the connection has ended.
@@ -132,8 +135,11 @@ func (o *office) admit(ctx context.Context, u *user, hint identity.Hint) (*grant
 		o.wrong("%s was sent to %s without a decision in the audit", u.account, a.Host.Name)
 		return nil, errors.New("no decision")
 	}
+	now := time.Now()
+	// Whoever comes back alone, and after a reading, is decided for anew.
+	stale := o.stale(p.host, now) || p.stale && (p.conns > 0 || p.closed.IsZero() || p.closed.Equal(now))
 	p.conns++
 	p.host.tell("%s is admitted as %q, reservation %d, connection %d", u.account, id.Said, p.id, p.conns)
 	o.counts["admitted: "+a.Decision.Kind.String()]++
-	return &granted{o: o, u: u, host: p.host, id: id, assignment: a, promise: p}, nil
+	return &granted{o: o, u: u, host: p.host, id: id, assignment: a, promise: p, stale: stale}, nil
 }

@@ -43,6 +43,7 @@ type promise struct {
 	conns   int
 	closed  time.Time // when the last connection ended
 	dropped bool      // given back early, since a dial failed
+	stale   bool      // see granted
 }
 
 // beat is how long the broker may have to wait for a reading that tells whether
@@ -203,6 +204,9 @@ func (o *office) decided(r audit.Record, key string) {
 	h := o.host(d.Host)
 	since := r.Time.Add(-r.Took)
 	p := &promise{id: r.Reservation, host: h, who: r.Identity, made: r.Time, expires: r.Time.Add(o.setup.reservation), own: d.Own}
+	if d.Own != nil {
+		p.stale = o.stale(h, r.Time)
+	}
 	if d.Victim != nil {
 		p.expires = p.expires.Add(o.setup.softLimit)
 	}

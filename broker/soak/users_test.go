@@ -127,7 +127,7 @@ func (v *visit) logon() bool {
 		return false
 	}
 	o.counts["turned away by the host: "+string(refusal.Reason)]++
-	stale := now.Sub(o.observed.Host(h.name).Report.ReadAt) > freshFor
+	stale := o.stale(h, now) || v.g.stale // there or since then
 	excused := late || stale || !honest(v.u, v.g.id) || now.Before(h.taintedUntil)
 	switch refusal.Reason {
 	case simhost.ReasonFull:
@@ -151,6 +151,13 @@ func (v *visit) logon() bool {
 
 func (h *host) taint(now time.Time, o *office) {
 	h.taintedUntil = latest(h.taintedUntil, now.Add(o.setup.reservation+o.setup.softLimit+linger+o.setup.lag))
+}
+
+// stale reports whether h was read so long ago that nobody is sent there but to their own
+// session, which it may have no more. It needs mu.
+func (o *office) stale(h *host, now time.Time) bool {
+	st := o.observed.Host(h.name)
+	return !st.Fresh(now)
 }
 
 // describe tells what is true of h, and what is promised. It needs mu.
