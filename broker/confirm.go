@@ -53,6 +53,28 @@ func (b *Broker) confirmOn(f *farm, host string, now time.Time) {
 			b.promiseAnew(l)
 		}
 	}
+	for _, l := range ls {
+		if b.ownGone(l) {
+			b.drop(l)
+		}
+	}
+}
+
+// ownGone reports whether l has no connection, its caller was on the way back to their own
+// session, and a reading has shown since they left that it is not there any more, nor a
+// new one in its place. The reading that they were sent there by may have been old, and
+// the host be full by now: if they come back they are not sent there again. The caller
+// holds mu.
+func (b *Broker) ownGone(l *logon) bool {
+	if l.conns > 0 || l.res.Decision.Own == nil || l.res.Seen != nil {
+		return false
+	}
+	h := b.snapshot.Host(l.host.Name)
+	if h == nil || h.Report == nil || !h.Report.ReadAt.After(l.res.MadeAt) || !h.Report.ReadAt.After(l.left) {
+		return false
+	}
+	_, there := b.snapshot.Find(*l.res.Decision.Own)
+	return !there
 }
 
 // renamed takes note that l's session has another reference now, if that is so: a host

@@ -78,31 +78,11 @@ func (b *Broker) mayShare(l *logon, w *waiter, now time.Time) bool {
 	if _, down := b.unreachable[l.host.Name]; down && b.hostDown(l.host.Name, now) != "" {
 		return false
 	}
-	if l.conns == 0 && b.ownGone(l) {
-		b.drop(l)
-		return false
-	}
 	// One address may be that of many people, and a cookie cut to "CONTOSO\a" that
 	// of all of them whose names begin so: unless it is known who is coming, only
 	// connections that follow one another are taken for one logon.
 	_, exact := w.id.Account()
 	return exact || l.conns == 0
-}
-
-// ownGone reports whether l's caller was on the way back to a session of which a reading
-// has shown, since they left, that it is not there any more, nor a new one in its place.
-// A reading may have been old when they were sent there, and the host be full by now.
-// The caller holds mu.
-func (b *Broker) ownGone(l *logon) bool {
-	if l.res.Decision.Own == nil || l.res.Seen != nil {
-		return false
-	}
-	h := b.snapshot.Host(l.host.Name)
-	if h == nil || h.Report == nil || !h.Report.ReadAt.After(l.res.MadeAt) || !h.Report.ReadAt.After(l.left) {
-		return false
-	}
-	_, there := b.snapshot.Find(*l.res.Decision.Own)
-	return !there
 }
 
 // reserve decides for w and reserves what was decided. It returns nil if w has to

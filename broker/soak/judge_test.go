@@ -26,10 +26,9 @@ type call struct {
 // cancelled: whoever called has gone.
 func (c *call) cancelled() bool { return c.ctx.Err() != nil }
 
-// honest: the caller is who the broker takes them for, or is taken for nobody.
+// honest: the caller is one of those whom the broker takes them for, or is taken for nobody.
 func honest(u *user, id sessions.Identity) bool {
-	a, exact := id.Account()
-	return !exact || a.Matches(u.account)
+	return len(id.Accounts) == 0 || id.CouldBe(u.account)
 }
 
 // promise is a reservation, as the audit told of it.
@@ -357,8 +356,9 @@ func (o *office) evictionEnded(r audit.Record, key string) {
 		}
 		a.host.evictions = slices.DeleteFunc(a.host.evictions, func(b *attempt) bool { return a == b })
 	case audit.EvictionStuck:
-		if !a.told {
-			o.wrong("%s is called stuck and was never told to go: %s", v.Ref(), r.Error)
+		// That logoff.exe was refused is not heard from a host that does not answer.
+		if !a.told && !(o.setup.byText && r.Time.Before(a.host.sickUntil)) {
+			o.wrong("%s is called stuck and was never told to go: %s: %s", v.Ref(), r.Error, o.describe(a.host))
 		}
 	}
 	if same {
