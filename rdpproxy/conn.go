@@ -23,8 +23,19 @@ type conn struct {
 
 	// Under Proxy.mu:
 	by       server
-	route    Route
+	relayed  relayed
 	relaying bool
+}
+
+// relayed is what a relay needs of its Route: many connections stay for hours and say little.
+type relayed struct {
+	host, why string
+	resume    uint64
+	held      Held
+}
+
+func (rt *Route) relayed() relayed {
+	return relayed{host: rt.Host, why: rt.Why, resume: rt.Resume, held: rt.Held}
 }
 
 // server is who serves a connection at the moment: a goroutine, or a loop. Its methods
@@ -92,14 +103,14 @@ func (c *conn) began(rt Route, at netip.AddrPort, by server) bool {
 // over ends a connection that was relayed.
 func (c *conn) over(r relay.Result) {
 	out := Outcome{Relay: r, Duration: time.Since(c.accepted)}
-	c.route.Held.Done(out)
+	c.relayed.held.Done(out)
 	c.closed(out)
 }
 
 // overNow is over for a loop, which may not wait. It reports whether that was possible.
 func (c *conn) overNow(r relay.Result) bool {
 	out := Outcome{Relay: r, Duration: time.Since(c.accepted)}
-	if !c.route.Held.DoneNow(out) {
+	if !c.relayed.held.DoneNow(out) {
 		return false
 	}
 	c.closed(out)
@@ -108,8 +119,8 @@ func (c *conn) overNow(r relay.Result) bool {
 
 // closed counts and logs a connection that was relayed.
 func (c *conn) closed(out Outcome) {
-	c.p.observe.Closed(c.listener.Name, c.route.Host, out)
-	c.logEnd(c.route, "", out)
+	c.p.observe.Closed(c.listener.Name, c.relayed.host, out)
+	c.logEnd(c.relayed, "", out)
 	c.leave()
 }
 

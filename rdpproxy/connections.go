@@ -32,7 +32,7 @@ func (p *Proxy) Connections() []Connection {
 	for c := range p.conns {
 		o := Connection{ID: c.id, Listener: c.listener.Name, Client: c.client, Since: c.accepted}
 		if c.relaying {
-			o.Host, o.Why, o.Resume, o.Said = c.route.Host, c.route.Why, c.route.Resume, c.identity
+			o.Host, o.Why, o.Resume, o.Said = c.relayed.host, c.relayed.why, c.relayed.resume, c.identity
 			o.ToHost, o.ToClient = c.by.moved()
 		}
 		out = append(out, o)

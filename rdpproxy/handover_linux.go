@@ -32,7 +32,7 @@ func (q *quick) giveUp(result chan<- *Carried) {
 			Client: os.NewFile(uintptr(left.Client), "client"), Host: os.NewFile(uintptr(left.Host), "host"),
 			ToHost: left.ToHost, ToClient: left.ToClient,
 			Listener: q.listener.Name, ClientAddr: q.client, Said: q.identity,
-			HostName: q.route.Host, Why: q.route.Why, Resume: q.route.Resume, Accepted: q.accepted,
+			HostName: q.relayed.host, Why: q.relayed.why, Resume: q.relayed.resume, Accepted: q.accepted,
 			MovedToHost: left.MovedToHost, MovedToClient: left.MovedToClient,
 		}
 		q.conn.leave()
@@ -60,7 +60,7 @@ func (p *Proxy) Adopt(c Carried, rt Route) error {
 	q := &quick{conn: &conn{
 		p: p, cfg: cfg, listener: &listening{Listener: Listener{Name: c.Listener}, p: p},
 		client: c.ClientAddr, accepted: c.Accepted, identity: c.Said,
-	}, l: lo.Lightest(), fd: clientFD, hostFD: hostFD, loops: lo, step: relaying}
+	}, l: lo.Lightest(), fd: clientFD, hostFD: hostFD, step: relaying}
 	q.place.owner = q.conn
 	p.limits.adopt(&q.place, c.ClientAddr.Addr())
 	if !p.add(q.conn, q) || !q.began(rt, peer(hostFD), q) {

@@ -19,7 +19,7 @@ func (q *quick) leaveLoop(first *Route) {
 	}
 	nc, err := netConn(q.fd)
 	if err != nil { // out of descriptors
-		q.loops.endings.add(func() {
+		q.p.loops.Load().endings.add(func() {
 			switch {
 			case first != nil:
 				first.Held.Done(q.gone(err))

@@ -22,12 +22,12 @@ func (c *conn) refuse(kind string, err error) {
 
 // logEnd writes the one line that every connection with a first packet gets.
 // ended says why it got no host; "" if it had one.
-func (c *conn) logEnd(rt Route, ended string, out Outcome) {
+func (c *conn) logEnd(to relayed, ended string, out Outcome) {
 	if ended == "" {
 		ended = "connection ended"
 	}
 	if entry := c.p.log.Check(zapcore.InfoLevel, ended); entry != nil {
-		entry.Write(zap.Inline(&ending{c, rt.Host, rt.Why, out}))
+		entry.Write(zap.Inline(&ending{c, to.host, to.why, out}))
 	}
 }
 

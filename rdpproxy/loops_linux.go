@@ -156,7 +156,7 @@ func (lo *loops) carry(t *task, host net.Conn, release func(), toHost []byte, al
 		t.over(relay.Result{ToHost: already.ToHost, ToClient: already.ToClient, Err: syscall.EMFILE, Closer: relay.CloserContext})
 		return true
 	}
-	q := &quick{conn: t.conn, l: lo.Lightest(), fd: clientFD, hostFD: hostFD, loops: lo, step: relaying, release: release, cancel: t.cancel}
+	q := &quick{conn: t.conn, l: lo.Lightest(), fd: clientFD, hostFD: hostFD, step: relaying, release: release, cancel: t.cancel}
 	q.pair.Count(already.ToHost, already.ToClient)
 	q.pair.Say(toHost)
 	if w != nil {
@@ -256,7 +256,7 @@ func (a *acceptor) take(fd int32, client netip.AddrPort) {
 	if least := a.loops.Lightest(); least != at && at.Load() > least.Load()+4+least.Load()/8 {
 		at = least
 	}
-	q := &quick{loops: a.loops, l: at, fd: fd, conn: &conn{
+	q := &quick{l: at, fd: fd, conn: &conn{
 		p: a.p, cfg: cfg, listener: a.listening, client: client, accepted: time.Now(),
 	}}
 	a.p.observe.Accepted(a.Name)

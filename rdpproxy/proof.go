@@ -67,7 +67,7 @@ func (t *task) unanswered(req *Request, rt Route, err error) (again bool) {
 		return true
 	}
 	t.p.observe.Refused(t.listener.Name, RefusedUnreachable)
-	t.logEnd(rt, "no use of the host's answer", out)
+	t.logEnd(rt.relayed(), "no use of the host's answer", out)
 	return false
 }
 

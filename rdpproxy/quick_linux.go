@@ -21,7 +21,6 @@ import (
 // looked at first, and a second attempt. The task may bring it back (loops.carry).
 type quick struct {
 	*conn
-	loops   *loops
 	l       *loop.Loop
 	fd      int32 // of the client
 	hostFD  int32 // of the host, while relaying
@@ -323,7 +322,7 @@ func (q *quick) Ended(_ *loop.Loop, r relay.Result) {
 		q.cancel(nil)
 	}
 	if !q.overNow(r) {
-		q.loops.endings.add(func() { q.over(r) })
+		q.p.loops.Load().endings.add(func() { q.over(r) })
 	}
 }
 
@@ -354,7 +353,7 @@ func (q *quick) leaveEarly(cause error) {
 	q.l.Stop(&o.timer)
 	q.Answered(q.l)
 	q.shut()
-	q.loops.endings.add(func() {
+	q.p.loops.Load().endings.add(func() {
 		o.route.Held.Done(q.gone(cause))
 		q.left(cause, cause)
 		q.leave()

@@ -90,7 +90,7 @@ func (c *conn) undialled(rt Route, err error) {
 // unreached counts and logs a connection for which no host could be reached.
 func (c *conn) unreached(err error) {
 	c.p.observe.Refused(c.listener.Name, RefusedUnreachable)
-	c.logEnd(Route{}, "no host could be reached", Outcome{DialError: err})
+	c.logEnd(relayed{}, "no host could be reached", Outcome{DialError: err})
 }
 
 // unrouted counts and logs a connection for which there is no host.
@@ -105,7 +105,7 @@ func (t *task) unrouted(routing context.Context, err error) {
 		kind, what = RefusedByRouter, "refused"
 	}
 	t.p.observe.Refused(t.listener.Name, kind)
-	t.logEnd(Route{}, what, Outcome{Relay: relay.Result{Err: err}})
+	t.logEnd(relayed{}, what, Outcome{Relay: relay.Result{Err: err}})
 }
 
 // left counts and logs a connection that ended before it had a host, by cause; err is
@@ -116,5 +116,5 @@ func (c *conn) left(cause, err error) {
 		kind, what = RefusedGone, "the client left"
 	}
 	c.p.observe.Refused(c.listener.Name, kind)
-	c.logEnd(Route{}, what, Outcome{Relay: relay.Result{Err: err}})
+	c.logEnd(relayed{}, what, Outcome{Relay: relay.Result{Err: err}})
 }

@@ -80,7 +80,8 @@ func (p *Proxy) add(c *conn, by server) bool {
 func (p *Proxy) relaying(c *conn, rt Route, by server) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c.relaying, c.route, c.by = !p.stopping, rt, by
+	c.relaying, c.by = !p.stopping, by
+	c.relayed = rt.relayed()
 	return c.relaying
 }
 

@@ -92,7 +92,7 @@ func (p *Pair) abandon(client, host Socket) {
 // Say has b written to the host first. To be called before Relay.
 func (p *Pair) Say(b []byte) {
 	if len(b) > 0 {
-		p.toHost.held = b
+		p.toHost.held = &block{b: b}
 	}
 }
 

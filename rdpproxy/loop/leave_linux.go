@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"bytes"
 	"golang.org/x/sys/unix"
 )
 
@@ -42,7 +43,10 @@ func (d *direction) take() []byte {
 	if d.state == draining || d.state == finished {
 		return nil
 	}
-	out := append([]byte(nil), d.held[min(int(d.heldFrom), len(d.held)):]...)
+	var out []byte
+	if d.held != nil {
+		out = bytes.Clone(d.held.left())
+	}
 	if d.piped == nil || d.piped.n == 0 {
 		return out
 	}
@@ -66,6 +70,6 @@ func (d *direction) take() []byte {
 // Hear has b written to the client first. To be called before Relay.
 func (p *Pair) Hear(b []byte) {
 	if len(b) > 0 {
-		p.toClient.held = b
+		p.toClient.held = &block{b: b}
 	}
 }

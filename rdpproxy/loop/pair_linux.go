@@ -376,15 +376,14 @@ func (p *Pair) Count(toHost, toClient int64) {
 // direction is one of the two ways through a Pair.
 type direction struct {
 	moved    atomic.Int64 // bytes given to the kernel for the receiver
-	held     []byte       // read and not written yet, behind heldFrom
-	heldFrom int32
-	dropped  int32 // while draining
-	from     side  // client or host
+	held     *block       // read and not written yet; nil mostly
+	piped    *pipe        // the same, in the kernel
+	dropped  int32        // while draining
+	from     side         // client or host
 	state    state
 	patience uint8 // looks until draining ends
 	full     uint8 // large reads in a row; at enoughForBulk it is spliced
 	asking   bool  // somebody is looking at held; nothing is read or written meanwhile
-	piped    *pipe // with bytes in it; nil mostly
 }
 
 type state uint8

@@ -1,6 +1,8 @@
 package loop
 
 import (
+	"bytes"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -13,19 +15,27 @@ const (
 	maxPipes = 64
 	// sparePipes are kept open while nobody needs them; each costs the kernel 10 KB.
 	sparePipes = 4
-	// spareBuffers of each size are kept.
-	spareBuffers = 16
+	// spareBlocks of each size are kept.
+	spareBlocks = 16
 )
 
-// sizes of buffers for bytes in hand.
+// sizes of blocks.
 var sizes = [...]int{4 << 10, 16 << 10, bufferSize}
 
 // pool is what the directions of one loop share while they have bytes in hand.
 type pool struct {
-	buffers [len(sizes)][][]byte
-	pipes   []*pipe // spare
-	open    int     // pipes, in use or spare
+	blocks [len(sizes)][]*block
+	pipes  []*pipe // spare
+	open   int     // pipes, in use or spare
 }
+
+// block are bytes in hand, of which those up to from have been dealt with.
+type block struct {
+	b    []byte
+	from int
+}
+
+func (h *block) left() []byte { return h.b[h.from:] }
 
 // pipe is a pair of descriptors with n bytes between them.
 type pipe struct {
@@ -33,28 +43,30 @@ type pipe struct {
 	n    int
 }
 
-// hold copies b into a buffer that fits.
-func (p *pool) hold(b []byte) []byte {
+// hold copies b into a block that fits.
+func (p *pool) hold(b []byte) *block {
 	for i, size := range sizes {
 		if len(b) > size {
 			continue
 		}
-		free := p.buffers[i]
-		if len(free) == 0 {
-			return append(make([]byte, 0, size), b...)
+		spare := p.blocks[i]
+		if len(spare) == 0 {
+			return &block{b: append(make([]byte, 0, size), b...)}
 		}
-		buf := free[len(free)-1]
-		p.buffers[i] = free[:len(free)-1]
-		return append(buf, b...)
+		h := spare[len(spare)-1]
+		p.blocks[i] = spare[:len(spare)-1]
+		h.b = append(h.b, b...)
+		return h
 	}
-	return append([]byte(nil), b...)
+	return &block{b: bytes.Clone(b)}
 }
 
 // free takes back what hold gave; nobody may use it any more.
-func (p *pool) free(buf []byte) {
+func (p *pool) free(h *block) {
 	for i, size := range sizes {
-		if cap(buf) == size && len(p.buffers[i]) < spareBuffers {
-			p.buffers[i] = append(p.buffers[i], buf[:0])
+		if cap(h.b) == size && len(p.blocks[i]) < spareBlocks {
+			h.b, h.from = h.b[:0], 0
+			p.blocks[i] = append(p.blocks[i], h)
 		}
 	}
 }

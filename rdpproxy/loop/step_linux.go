@@ -149,11 +149,11 @@ func (p *Pair) unwritten(d *direction, dst *leg, errno syscall.Errno) {
 
 // flush writes what is held.
 func (p *Pair) flush(d *direction, dst *leg) {
-	rest := p.write(d, dst, d.held[d.heldFrom:])
+	rest := p.write(d, dst, d.held.left())
 	if d.held == nil { // the receiver is gone
 		return
 	}
-	if d.heldFrom = int32(len(d.held) - len(rest)); len(rest) == 0 {
+	if d.held.from = len(d.held.b) - len(rest); len(rest) == 0 {
 		d.drop(p.l)
 	}
 }
@@ -233,7 +233,7 @@ func (d *direction) drop(l *Loop) {
 		if !d.asking { // else somebody still looks at it
 			l.pool.free(d.held)
 		}
-		d.held, d.heldFrom = nil, 0
+		d.held = nil
 	}
 	if d.piped != nil {
 		l.pool.giveBack(d.piped)

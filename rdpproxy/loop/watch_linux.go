@@ -47,7 +47,7 @@ func (p *Pair) ask(d *direction, b []byte, look look) {
 	d.held = p.l.pool.hold(b)
 	held, w, l := d.held, p.watch, p.l
 	l.Go(func() {
-		more, err := look(w.ctx, held)
+		more, err := look(w.ctx, held.b)
 		l.Post(func(*Loop) { p.told(d, more, err) })
 	})
 }
