@@ -1,8 +1,9 @@
 package broker
 
 import (
-	"container/heap"
 	"time"
+
+	"github.com/rdpbroker/rdpbroker/broker/due"
 )
 
 const (
@@ -17,36 +18,14 @@ const (
 // of. Connections of one caller come and go within milliseconds: one that comes takes
 // nothing out here, and one that goes puts nothing in that is there already.
 type absences struct {
-	due   dues
-	timer *time.Timer // for the first one of them; nil: there never was one
+	due   due.Queue[*logon]
+	timer *time.Timer // for the first one; nil: there never was one
 }
 
 // absence is that of one logon.
 type absence struct {
 	left  time.Time // when the last connection ended
-	noted bool      // it is among the dues
-}
-
-// due says when a logon is to be looked at.
-type due struct {
-	at time.Time
-	l  *logon
-}
-
-// dues are a heap of them, the first one first.
-type dues []due
-
-func (d dues) Len() int           { return len(d) }
-func (d dues) Less(i, j int) bool { return d[i].at.Before(d[j].at) }
-func (d dues) Swap(i, j int)      { d[i], d[j] = d[j], d[i] }
-func (d *dues) Push(x any)        { *d = append(*d, x.(due)) }
-func (d *dues) Pop() any {
-	old := *d
-	last := len(old) - 1
-	x := old[last]
-	old[last] = due{}
-	*d = old[:last]
-	return x
+	noted bool      // it is among what is due
 }
 
 func (a *absences) stop() {
@@ -80,22 +59,22 @@ func (b *Broker) linger(l *logon, now time.Time) {
 	if !l.noted {
 		l.noted = true
 		f := b.farm(l.res.Farm)
-		heap.Push(&f.absences.due, due{now.Add(linger), l})
-		if f.absences.due[0].l == l { // else the timer is set for somebody before
+		if f.absences.due.Add(now.Add(linger), l) { // else the timer is set for somebody before
 			b.lookAfterAbsent(f, now)
 		}
 	}
 }
 
-// lookAfterAbsent sets the timer for the first one of the dues. The caller holds mu.
+// lookAfterAbsent sets the timer for the first one that is due. The caller holds mu.
 func (b *Broker) lookAfterAbsent(f *farm, now time.Time) {
 	a := &f.absences
+	at, ok := a.due.First()
 	switch {
-	case len(a.due) == 0:
+	case !ok:
 	case a.timer == nil:
-		a.timer = time.AfterFunc(a.due[0].at.Sub(now), func() { b.lookAtAbsent(f) })
+		a.timer = time.AfterFunc(at.Sub(now), func() { b.lookAtAbsent(f) })
 	default:
-		a.timer.Reset(a.due[0].at.Sub(now))
+		a.timer.Reset(at.Sub(now))
 	}
 }
 
@@ -108,15 +87,18 @@ func (b *Broker) lookAtAbsent(f *farm) {
 	}
 	now := time.Now()
 	dropped := false
-	for n := 0; n < atOnce && len(f.absences.due) > 0 && !now.Before(f.absences.due[0].at); n++ {
-		l := heap.Pop(&f.absences.due).(due).l
+	for range atOnce {
+		l, ok := f.absences.due.Next(now)
+		if !ok {
+			break
+		}
 		l.noted = false
 		if l.conns > 0 || f.logons[l.res.Key] != l {
 			continue
 		}
 		if again := b.lingered(l, now); again > 0 {
 			l.noted = true
-			heap.Push(&f.absences.due, due{now.Add(again), l})
+			f.absences.due.Add(now.Add(again), l)
 			continue
 		}
 		dropped = true

@@ -6,7 +6,6 @@
 package ledger
 
 import (
-	"container/heap"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rdpbroker/rdpbroker/broker/due"
 	"github.com/rdpbroker/rdpbroker/broker/placement"
 	"github.com/rdpbroker/rdpbroker/sessions"
 )
@@ -81,7 +81,7 @@ type farm struct {
 	// one made version first.
 	changed []string
 	first   uint64
-	ends    expiries
+	ends    due.Queue[string]
 }
 
 // remembered is how many changes are told one by one to whoever asks; whoever has
@@ -198,7 +198,7 @@ func (m *Memory) farm(name string) *farm {
 
 func (f *farm) put(r Reservation) {
 	f.byKey[r.Key] = r
-	heap.Push(&f.ends, expiry{r.ExpiresAt, r.Key})
+	f.ends.Add(r.ExpiresAt, r.Key)
 	f.change(r.Key)
 }
 
@@ -220,31 +220,10 @@ func (f *farm) change(key string) {
 }
 
 func (f *farm) expire(now time.Time) {
-	for len(f.ends) > 0 && !now.Before(f.ends[0].at) {
-		key := heap.Pop(&f.ends).(expiry).key
+	for key, ok := f.ends.Next(now); ok; key, ok = f.ends.Next(now) {
 		// It may have been released, or be another's, or end later by now.
 		if r, live := f.byKey[key]; live && !now.Before(r.ExpiresAt) {
 			f.remove(key)
 		}
 	}
-}
-
-// expiry says when a reservation may end.
-type expiry struct {
-	at  time.Time
-	key string
-}
-
-// expiries is a heap of them, the first one first.
-type expiries []expiry
-
-func (e expiries) Len() int           { return len(e) }
-func (e expiries) Less(i, j int) bool { return e[i].at.Before(e[j].at) }
-func (e expiries) Swap(i, j int)      { e[i], e[j] = e[j], e[i] }
-func (e *expiries) Push(x any)        { *e = append(*e, x.(expiry)) }
-func (e *expiries) Pop() any {
-	old := *e
-	x := old[len(old)-1]
-	*e = old[:len(old)-1]
-	return x
 }
