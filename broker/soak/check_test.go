@@ -6,8 +6,8 @@ import (
 	"github.com/rdpbroker/rdpbroker/sessions"
 )
 
-// look notes since when h is read, and since when it has a free slot. It needs
-// office.mu and is called whenever either may have changed.
+// look notes since when h is read, has a free slot, and is not over its limit. It needs
+// office.mu and is called whenever any of it may have changed.
 func (o *office) look(h *host) {
 	now := time.Now()
 	if o.observed != nil {
@@ -23,13 +23,17 @@ func (o *office) look(h *host) {
 			h.readable, h.unread = now, time.Time{}
 		}
 	}
-	if h.used()+o.promisedOn(h, now) < h.slots {
-		if h.free.IsZero() {
-			h.free = now
+	since := func(t *time.Time, holds bool) {
+		switch {
+		case !holds:
+			*t = time.Time{}
+		case t.IsZero():
+			*t = now
 		}
-	} else {
-		h.free = time.Time{}
 	}
+	taken := h.used() + o.promisedOn(h, now)
+	since(&h.free, taken < h.slots)
+	since(&h.fits, taken <= h.slots)
 }
 
 // promisedOn is how many slots of h may be promised at most.
@@ -113,8 +117,8 @@ func (o *office) couldServe(c *call, h *host, now time.Time) string {
 		return ""
 	case o.setup.perHost > 0 && len(h.evictions) >= o.setup.perHost:
 		return ""
-	case h.used()+o.promisedOn(h, now) > h.slots:
-		return "" // one logoff might free no slot
+	case h.fits.IsZero() || now.Sub(h.fits) <= o.setup.lag:
+		return "" // one logoff might free no slot, as far as is known
 	}
 	for id, s := range h.truth {
 		switch {

@@ -59,6 +59,7 @@ type host struct {
 	unread    time.Time // since when it is not; zero if it is
 	story     []string  // the last things that happened, for whoever looks for a mistake
 	free      time.Time // since when there is a slot for a new session; zero if there is none
+	fits      time.Time // since when no more slots are taken than there are; zero if there are more
 }
 
 const (
