@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/rdpbroker/rdpbroker/sessions/lockout"
 )
 
 // AuthError says that the host did not accept the credentials. They are offered
@@ -15,10 +17,7 @@ type AuthError struct {
 	// Addr is host:port.
 	Addr, User string
 	Err        error
-	// RetryAt is when they are offered again.
-	RetryAt time.Time
-
-	now func() time.Time
+	lockout.Refusal
 }
 
 func (e *AuthError) Error() string {
@@ -27,54 +26,22 @@ func (e *AuthError) Error() string {
 
 func (e *AuthError) Unwrap() error { return e.Err }
 
-// RetryAfter is how long a caller should leave the host alone from now on.
-func (e *AuthError) RetryAfter() time.Duration {
-	if e.now == nil {
-		return 0
-	}
-	return max(0, e.RetryAt.Sub(e.now()))
-}
+// shortPause is how long refused keys are kept back, which lock nobody out, and
+// at first passwords that this host has taken before: it may be starting.
+const shortPause = 2 * time.Minute
 
-const (
-	// shortPause is how long refused keys are kept back, which lock nobody out, and
-	// at first passwords that this host has taken before: it may be starting.
-	shortPause = 2 * time.Minute
-	// longPause is how long other refused passwords are kept back: directories
-	// count them.
-	longPause = 30 * time.Minute
-	// refreshPause is the least time between two tries that Refresh allows in
-	// that pause. Refresh is also called whenever a user's connection ends, and
-	// must not turn those into a lockout of the account.
-	refreshPause = 5 * time.Minute
-)
-
-// gate stands before every logon and keeps refused credentials from being offered
-// again and again.
+// gate keeps refused credentials back, and knows which ones for how long.
 type gate struct {
-	now func() time.Time
+	*lockout.Gate[fingerprint]
 
-	mu          sync.Mutex
-	refused     *AuthError // nil: open
-	credentials [sha256.Size]byte
-	times       int               // in a row that they were refused
-	accepted    [sha256.Size]byte // the newest that were not
-	again       bool              // Refresh allowed a try
-	allowedAt   time.Time         // when it last did
+	mu       sync.Mutex
+	refused  fingerprint // the last ones that were
+	times    int         // in a row that they were refused
+	accepted fingerprint // the newest that were not
 }
 
-// pass returns nil if the credentials may be offered now, else the refusal.
-func (g *gate) pass(l logon) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	switch {
-	case g.refused == nil, l.credentials != g.credentials, !g.now().Before(g.refused.RetryAt):
-		return nil
-	case g.again:
-		g.again = false
-		return nil
-	}
-	return g.refused
-}
+// fingerprint stands for credentials.
+type fingerprint = [sha256.Size]byte
 
 // tried learns what came of a logon, and completes an *AuthError. It returns err.
 func (g *gate) tried(l logon, err error) error {
@@ -83,13 +50,14 @@ func (g *gate) tried(l logon, err error) error {
 	var refused *AuthError
 	switch {
 	case err == nil:
-		g.refused, g.times, g.again, g.accepted = nil, 0, false, l.credentials
+		g.times, g.accepted = 0, l.credentials
+		g.Open()
 	case errors.As(err, &refused):
-		if l.credentials != g.credentials {
+		if l.credentials != g.refused {
 			g.times = 0
 		}
-		refused.RetryAt, refused.now = g.now().Add(g.pause(l)), g.now
-		g.refused, g.credentials, g.again = refused, l.credentials, false
+		_ = g.Shut(l.credentials, g.pause(l), err)
+		g.refused = l.credentials
 		g.times++
 	}
 	return err
@@ -102,16 +70,7 @@ func (g *gate) pause(l logon) time.Duration {
 	case !l.password:
 		return shortPause
 	case l.credentials != g.accepted:
-		return longPause
+		return lockout.Pause
 	}
-	return min(shortPause<<min(g.times, 8), longPause)
-}
-
-// refresh allows one more try, if the last one allowed so is long enough ago.
-func (g *gate) refresh() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.refused != nil && (g.allowedAt.IsZero() || g.now().Sub(g.allowedAt) >= refreshPause) {
-		g.again, g.allowedAt = true, g.now()
-	}
+	return min(shortPause<<min(g.times, 8), lockout.Pause)
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/rdpbroker/rdpbroker/sessions/lockout"
 )
 
 func TestHowLongCredentialsAreKeptBack(t *testing.T) {
@@ -17,25 +19,25 @@ func TestHowLongCredentialsAreKeptBack(t *testing.T) {
 		tries    []logon
 		want     []time.Duration
 	}{
-		{"a password that was never taken", nil, []logon{old, old}, []time.Duration{longPause, longPause}},
-		{"one that was taken before", &old, []logon{old, old, old, old, old}, []time.Duration{2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 16 * time.Minute, longPause}},
-		{"another than was taken before", &old, []logon{other}, []time.Duration{longPause}},
+		{"a password that was never taken", nil, []logon{old, old}, []time.Duration{lockout.Pause, lockout.Pause}},
+		{"one that was taken before", &old, []logon{old, old, old, old, old}, []time.Duration{2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 16 * time.Minute, lockout.Pause}},
+		{"another than was taken before", &old, []logon{other}, []time.Duration{lockout.Pause}},
 		{"a key", nil, []logon{key, key, key}, []time.Duration{shortPause, shortPause, shortPause}},
 	} {
 		now := time.Unix(0, 0)
-		g := gate{now: func() time.Time { return now }}
+		g := gate{Gate: lockout.New[fingerprint](func() time.Time { return now })}
 		if c.accepted != nil {
 			g.tried(*c.accepted, nil)
 		}
 		var got []time.Duration
 		for _, l := range c.tries {
-			if err := g.pass(l); err != nil {
+			if err := g.Pass(l.credentials); err != nil {
 				t.Errorf("%s: not let through: %v", c.name, err)
 			}
 			refused := &AuthError{Err: errors.New("no")}
 			g.tried(l, refused)
 			got = append(got, refused.RetryAfter())
-			if now = now.Add(refused.RetryAfter() - 1); g.pass(l) != error(refused) {
+			if now = now.Add(refused.RetryAfter() - 1); g.Pass(l.credentials) != error(refused) {
 				t.Errorf("%s: let through too early", c.name)
 			}
 			now = now.Add(1)

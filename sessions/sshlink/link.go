@@ -9,6 +9,8 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/crypto/ssh"
+
+	"github.com/rdpbroker/rdpbroker/sessions/lockout"
 )
 
 // Link is the way to one host. Its methods may be called at the same time.
@@ -34,7 +36,7 @@ func New(cfg Config, log *zap.Logger) (*Link, error) {
 	if _, err := cfg.logon(); err != nil {
 		return nil, fmt.Errorf("ssh to %s: %w", cfg.Addr, err)
 	}
-	return &Link{cfg: cfg, log: log, gate: gate{now: time.Now}, turn: make(chan struct{}, 1)}, nil
+	return &Link{cfg: cfg, log: log, gate: gate{Gate: lockout.New[fingerprint](time.Now)}, turn: make(chan struct{}, 1)}, nil
 }
 
 // Addr is host:port of the host.
@@ -59,7 +61,7 @@ func (l *Link) Close() error {
 
 // Refresh allows refused credentials to be offered once more before
 // AuthError.RetryAt, but not within five minutes of the last time so allowed.
-func (l *Link) Refresh() { l.gate.refresh() }
+func (l *Link) Refresh() { l.gate.Refresh() }
 
 // Connect makes a connection, which the caller closes. An *AuthError says that the
 // host did not accept the credentials, now or when they were last offered.
@@ -76,7 +78,7 @@ func (l *Link) connect(ctx context.Context) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := l.gate.pass(lo); err != nil {
+	if err := l.gate.Pass(lo.credentials); err != nil {
 		return nil, err
 	}
 	c, err := dial(ctx, l.cfg, lo.conf)

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
 
+	"github.com/rdpbroker/rdpbroker/sessions/lockout"
 	"github.com/rdpbroker/rdpbroker/sessions/sshlink/sshtest"
 )
 
@@ -187,7 +188,7 @@ func TestRefusedPasswordIsKeptBack(t *testing.T) {
 		}
 	}, key)
 	now := time.Now()
-	l.gate.now = func() time.Time { return now }
+	l.gate.Gate = lockout.New[fingerprint](func() time.Time { return now })
 	try := func(what string, tries int64) {
 		t.Helper()
 		_, err := l.Connect(ctx)
@@ -205,7 +206,7 @@ func TestRefusedPasswordIsKeptBack(t *testing.T) {
 	try("after Refresh", 2)
 	l.Refresh()
 	try("after one more Refresh, soon", 2)
-	now = now.Add(longPause)
+	now = now.Add(lockout.Pause)
 	try("later", 3)
 	mu.Lock()
 	word = sshtest.Password

@@ -14,6 +14,7 @@ import (
 	"github.com/oiweiwei/go-msrpc/ssp/gssapi"
 	"github.com/oiweiwei/go-smb2.fork"
 
+	"github.com/rdpbroker/rdpbroker/sessions/lockout"
 	"github.com/rdpbroker/rdpbroker/sessions/tsts/internal/rpc"
 )
 
@@ -26,7 +27,7 @@ const (
 // dialer makes authenticated connections to one host.
 type dialer struct {
 	t    *target
-	gate *gate
+	gate *lockout.Gate[string] // of passwords
 }
 
 // bound is a connection to some interfaces of the host.
@@ -47,12 +48,12 @@ func (d *dialer) open(ctx context.Context, pipe string, interfaces ...*dcerpc.Sy
 			return nil, fmt.Errorf("the password of %s: %w", d.t.User, err)
 		}
 	}
-	if err := d.gate.pass(password); err != nil {
+	if err := d.gate.Pass(password); err != nil {
 		return nil, err
 	}
 	b, err := d.connect(ctx, pipe, password, interfaces)
 	if err != nil {
-		return nil, d.gate.shut(d.refusal(err), password)
+		return nil, d.gate.Shut(password, lockout.Pause, d.refusal(err))
 	}
 	return b, nil
 }
@@ -132,7 +133,7 @@ func logonStatus(code uint32) string {
 // accepted notes that the host has let us in.
 func (b *bound) accepted() {
 	if !b.proven.Swap(true) {
-		b.d.gate.open()
+		b.d.gate.Open()
 	}
 }
 
@@ -142,7 +143,7 @@ func (b *bound) first(err error) error {
 	var fault *rpc.Fault
 	if !b.proven.Load() && errors.As(err, &fault) && fault.Status == rpc.FaultAccessDenied {
 		b.Close()
-		return b.d.gate.shut(&AuthError{Addr: b.d.t.addr, Reason: "the host refused the logon, or any call by this account"}, b.password)
+		return b.d.gate.Shut(b.password, lockout.Pause, &AuthError{Addr: b.d.t.addr, Reason: "the host refused the logon, or any call by this account"})
 	}
 	if _, ok := answered(err); err == nil || ok {
 		b.accepted()

@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/rdpbroker/rdpbroker/sessions"
+	"github.com/rdpbroker/rdpbroker/sessions/lockout"
 )
 
 // Driver reads one Windows host and logs sessions off it. It holds no connection
@@ -30,7 +31,7 @@ func New(cfg Config, log *zap.Logger) (*Driver, error) {
 		return nil, fmt.Errorf("tsts: %w", err)
 	}
 	return &Driver{
-		dialer:  &dialer{t: t, gate: &gate{now: time.Now}},
+		dialer:  &dialer{t: t, gate: lockout.New[string](time.Now)},
 		log:     log,
 		refresh: make(chan struct{}, 1),
 		settle:  settleTime,
@@ -123,7 +124,7 @@ func (d *Driver) pause(ctx context.Context, changed <-chan struct{}) error {
 // may become one reading. After a refused logon it allows one more try before
 // AuthError.RetryAt, but not within five minutes of the last one so allowed.
 func (d *Driver) Refresh() {
-	d.dialer.gate.refresh()
+	d.dialer.gate.Refresh()
 	select {
 	case d.refresh <- struct{}{}:
 	default:

@@ -3,8 +3,8 @@ package tsts
 import (
 	"errors"
 	"fmt"
-	"time"
 
+	"github.com/rdpbroker/rdpbroker/sessions/lockout"
 	"github.com/rdpbroker/rdpbroker/sessions/tsts/internal/rpc"
 )
 
@@ -17,21 +17,10 @@ type AuthError struct {
 	Addr string
 	// Reason is a short sentence.
 	Reason string
-	// RetryAt is when the driver tries again by itself.
-	RetryAt time.Time
-
-	now func() time.Time
+	lockout.Refusal
 }
 
 func (e *AuthError) Error() string { return fmt.Sprintf("log on to %s: %s", e.Addr, e.Reason) }
-
-// RetryAfter is how long a caller should leave the host alone from now on.
-func (e *AuthError) RetryAfter() time.Duration {
-	if e.now == nil {
-		return 0
-	}
-	return max(0, e.RetryAt.Sub(e.now()))
-}
 
 // CodeError is a method's answer that it did not do what was asked.
 type CodeError struct {

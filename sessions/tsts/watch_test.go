@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rdpbroker/rdpbroker/sessions"
+	"github.com/rdpbroker/rdpbroker/sessions/lockout"
 	"github.com/rdpbroker/rdpbroker/sessions/tsts/internal/rpctest"
 )
 
@@ -356,7 +357,7 @@ func TestWrongPassword(t *testing.T) {
 		c.Password = func() (string, error) { mu.Lock(); defer mu.Unlock(); return secret, nil }
 	})
 	now := time.Now()
-	d.dialer.gate.now = func() time.Time { mu.Lock(); defer mu.Unlock(); return now }
+	d.dialer.gate = lockout.New[string](func() time.Time { mu.Lock(); defer mu.Unlock(); return now })
 	try := func() (refused int) {
 		t.Helper()
 		err := d.Watch(within(t), host, func(sessions.Report) { t.Error("a report") })
@@ -387,7 +388,7 @@ func TestWrongPassword(t *testing.T) {
 		t.Errorf("Evict: %v, offered %d times", err, refused)
 	}
 	mu.Lock()
-	now = now.Add(refusedPause)
+	now = now.Add(lockout.Pause)
 	mu.Unlock()
 	if n := try(); n != 3 {
 		t.Errorf("offered %d times after the pause", n)

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/bodgit/ntlmssp"
+
+	"github.com/rdpbroker/rdpbroker/sessions/lockout"
 )
 
 func TestNTLMKeepsOneConnection(t *testing.T) {
@@ -48,7 +50,7 @@ func TestRefusedPassword(t *testing.T) {
 			if !errors.As(err, &refused) {
 				t.Fatalf("basic %v: got %v", basic, err)
 			}
-			if wait := refused.RetryAfter(); wait < refusedPause-time.Minute {
+			if wait := refused.RetryAfter(); wait < lockout.Pause-time.Minute {
 				t.Errorf("basic %v: retry after %v", basic, wait)
 			}
 			if strings.Contains(err.Error(), fakePassword) {
@@ -356,43 +358,4 @@ func FuzzChallenge(f *testing.F) {
 		canSeal(challenge)
 		answerChallenge(ntlm, challenge, nil)
 	})
-}
-
-func TestGate(t *testing.T) {
-	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	g := &gate{now: func() time.Time { return now }}
-	pass := func(password string, want bool) {
-		t.Helper()
-		if err := g.pass(password); (err == nil) != want {
-			t.Errorf("at %s: %v", now.Format(time.TimeOnly), err)
-		}
-	}
-	shut := func() { g.shut(&AuthError{}, "bad") }
-
-	pass("bad", true)
-	shut()
-	pass("bad", false)
-	pass("good", true) // a changed password
-
-	g.refresh()
-	pass("bad", true)
-	pass("bad", false) // one try only
-	shut()
-	g.refresh() // as after every connection of a user
-	pass("bad", false)
-	now = now.Add(refreshPause)
-	g.refresh()
-	pass("bad", true)
-	shut()
-
-	now = now.Add(refusedPause - time.Second)
-	pass("bad", false)
-	now = now.Add(time.Second)
-	pass("bad", true)
-	g.open()
-	pass("bad", true)
-
-	if other := errors.New("x"); g.shut(other, "bad") != other || g.pass("bad") != nil {
-		t.Error("an error of another kind shut the gate")
-	}
 }

@@ -9,13 +9,15 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/rdpbroker/rdpbroker/sessions/lockout"
 )
 
 // client posts messages to one endpoint. It may be used by several goroutines;
 // it keeps up to two authenticated connections between their requests.
 type client struct {
 	target *target
-	gate   *gate
+	gate   *lockout.Gate[string] // of passwords
 	log    *zap.Logger
 	idle   chan *conn // at most two: one waits for output, the other sends
 	closed atomic.Bool
@@ -30,7 +32,7 @@ const grace = 15 * time.Second
 // maxOperation keeps a parked request short enough for firewalls between.
 const maxOperation = 20 * time.Second
 
-func newClient(t *target, g *gate, log *zap.Logger) *client {
+func newClient(t *target, g *lockout.Gate[string], log *zap.Logger) *client {
 	operation := min(t.timeout, maxOperation)
 	return &client{target: t, gate: g, log: log, idle: make(chan *conn, 2), operation: operation, wait: operation + grace}
 }
@@ -95,10 +97,10 @@ func (c *client) send(ctx context.Context, cn *conn, message string) (*envelope,
 		if cn.used {
 			return nil, errLoggedOut
 		}
-		return nil, c.gate.shut(c.refused("the host refused the user name or the password"), cn.password)
+		return nil, c.gate.Shut(cn.password, lockout.Pause, c.refused("the host refused the user name or the password"))
 	}
 	cn.used = true
-	c.gate.open()
+	c.gate.Open()
 	contentType := r.header.Get("Content-Type")
 	if cn.seal != nil && len(r.body) > 0 {
 		if r.body, err = cn.seal.open(contentType, r.body); err != nil {
@@ -121,7 +123,7 @@ func (c *client) take(ctx context.Context) (*conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the password of %s: %w", c.target.account, err)
 	}
-	if err := c.gate.pass(password); err != nil {
+	if err := c.gate.Pass(password); err != nil {
 		return nil, err
 	}
 	cn, err := c.target.connect(ctx)
@@ -131,7 +133,7 @@ func (c *client) take(ctx context.Context) (*conn, error) {
 	cn.password = password
 	if err := c.logon(ctx, cn, password); err != nil {
 		cn.close()
-		return nil, c.gate.shut(err, password)
+		return nil, c.gate.Shut(password, lockout.Pause, err)
 	}
 	return cn, nil
 }

@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/rdpbroker/rdpbroker/sessions"
+	"github.com/rdpbroker/rdpbroker/sessions/lockout"
 	"github.com/rdpbroker/rdpbroker/sessions/winagent"
 )
 
@@ -42,7 +43,7 @@ func New(cfg Config, log *zap.Logger) (*Driver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("winrm: %w", err)
 	}
-	c := newClient(t, &gate{now: time.Now}, log)
+	c := newClient(t, lockout.New[string](time.Now), log)
 	log = log.With(zap.String("endpoint", t.addr))
 	d := &Driver{client: c, refresh: make(chan struct{}, 1)}
 	text := &textChannel{run: c.run, poll: t.poll, allowEvict: t.allowEvict, settle: settleTime}
@@ -75,7 +76,7 @@ func (d *Driver) Watch(ctx context.Context, h sessions.Host, publish func(sessio
 // may become one reading. After a refused logon it allows one more try before
 // AuthError.RetryAt, but not within five minutes of the last one so allowed.
 func (d *Driver) Refresh() {
-	d.client.gate.refresh()
+	d.client.gate.Refresh()
 	select {
 	case d.refresh <- struct{}{}:
 	default:

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rdpbroker/rdpbroker/sessions"
+	"github.com/rdpbroker/rdpbroker/sessions/lockout"
 	"github.com/rdpbroker/rdpbroker/sessions/wintext"
 )
 
@@ -184,7 +185,7 @@ func TestWatchAfterRefusedPassword(t *testing.T) {
 			t.Fatalf("got %v", err)
 		}
 		var later interface{ RetryAfter() time.Duration }
-		if !errors.As(err, &later) || later.RetryAfter() < refusedPause/2 {
+		if !errors.As(err, &later) || later.RetryAfter() < lockout.Pause/2 {
 			t.Errorf("the error does not say when to come back: %v", err)
 		}
 	}

@@ -4,7 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
+
+	"github.com/rdpbroker/rdpbroker/sessions/lockout"
 )
 
 // Codes of WS-Management faults that mean something to a caller, see Fault.Code.
@@ -58,22 +59,11 @@ type AuthError struct {
 	Endpoint string
 	// Reason is a short sentence.
 	Reason string
-	// RetryAt is when the driver tries again by itself.
-	RetryAt time.Time
-
-	now func() time.Time
+	lockout.Refusal
 }
 
 func (e *AuthError) Error() string {
 	return fmt.Sprintf("log on to %s: %s", e.Endpoint, e.Reason)
-}
-
-// RetryAfter is how long a caller should leave the host alone from now on.
-func (e *AuthError) RetryAfter() time.Duration {
-	if e.now == nil {
-		return 0
-	}
-	return max(0, e.RetryAt.Sub(e.now()))
 }
 
 var (
