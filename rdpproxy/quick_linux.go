@@ -70,9 +70,6 @@ func (q *quick) open() {
 	if q.step != reading { // aborted on the way here
 		return
 	}
-	if d := q.cfg.FirstPacketTimeout; d > 0 {
-		q.l.Start(&q.opening.timer, d, q)
-	}
 	q.read() // while much happens it is there already, and there is no event to be waited for
 }
 
@@ -104,6 +101,9 @@ func (q *quick) read() {
 		n, errno := loop.Recv(q.fd, buf[:x224.MaxOpening])
 		switch {
 		case errno == unix.EAGAIN:
+			if d := q.cfg.FirstPacketTimeout; d > 0 && !q.opening.attended {
+				q.l.Start(&q.opening.timer, d, q)
+			}
 			if err := q.attend(); err != nil {
 				q.close(RefusedGone, err)
 			}
