@@ -5,6 +5,8 @@ import (
 	"runtime/debug"
 	"sync/atomic"
 	"time"
+
+	"github.com/rdpbroker/rdpbroker/broker/config"
 )
 
 // ballast is garbage that may lie about before anybody looks for it: it counts as in
@@ -12,16 +14,27 @@ import (
 // of a small farm, which uses 10 MB, would collect garbage each 2,000 connections.
 var ballast []byte
 
-// SpareMemory is for a process that is a broker and little else: garbage is
-// collected when it is half of what is in use, not as much again, which costs a
+const (
+	// ballastAlone is that of a broker without a host.
+	ballastAlone = 24 << 20
+	// perHost is what the broker uses for a host with 50 sessions, about.
+	perHost = 100 << 10
+)
+
+// SpareMemory is for a process that is a broker as cfg has it and little else: garbage
+// is collected when it is half of what is in use, not as much again, which costs a
 // large farm some hundredths of a core and saves it a quarter of its memory; and not
 // before it is some 15 MB, which costs a small farm these, in a crowd. Whoever has set
 // GOGC or GOMEMLIMIT knows better.
-func SpareMemory() {
+func SpareMemory(cfg *config.Config) {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}
-	ballast = make([]byte, 24<<20)
+	hosts := 0
+	for _, f := range cfg.Farms {
+		hosts += len(f.Hosts)
+	}
+	ballast = make([]byte, max(0, ballastAlone-hosts*perHost))
 	debug.SetGCPercent(50)
 }
 

@@ -132,7 +132,7 @@ func startDaemon(t *testing.T, f *farm) *daemon.Daemon {
 	if err != nil {
 		t.Fatal(err)
 	}
-	daemon.SpareMemory() // as `rdpbroker serve` does
+	daemon.SpareMemory(cfg) // as `rdpbroker serve` does
 	d, err := daemon.New(cfg, daemon.Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -85,7 +85,7 @@ func serveOn(cfg *config.Config, file string, o daemon.Options, stop, kill conte
 	defer signal.Stop(reload)
 	o.ReadConfig = func() (*config.Config, error) { return config.Load(file) }
 	o.Portable = os.Getenv("RDPBROKER_RELAY") == "portable"
-	daemon.SpareMemory()
+	daemon.SpareMemory(cfg)
 	d, err := daemon.New(cfg, o)
 	if err != nil {
 		return err
