@@ -127,8 +127,7 @@ func (v *visit) logon() bool {
 		return false
 	}
 	o.counts["turned away by the host: "+string(refusal.Reason)]++
-	stale := o.stale(h, now) || v.g.stale // there or since then
-	excused := late || stale || !honest(v.u, v.g.id) || now.Before(h.taintedUntil)
+	excused := late || o.stale(h, now) || v.g.stale || !honest(v.u, v.g.id) || now.Before(h.taintedUntil)
 	switch refusal.Reason {
 	case simhost.ReasonFull:
 		if !excused {
@@ -156,8 +155,7 @@ func (h *host) taint(now time.Time, o *office) {
 // stale reports whether h was read so long ago that nobody is sent there but to their own
 // session, which it may have no more. It needs mu.
 func (o *office) stale(h *host, now time.Time) bool {
-	st := o.observed.Host(h.name)
-	return !st.Fresh(now)
+	return !o.observed.Host(h.name).Fresh(now)
 }
 
 // describe tells what is true of h, and what is promised. It needs mu.
