@@ -57,7 +57,8 @@ type Hold struct {
 
 // Close ends the connection's hold on the reservation. dialErr is why the host
 // could not be reached, nil if it was: after a failed dial the host is left
-// alone for a while and the slot is given back at once.
+// alone for a while, and the slot is given back at once unless another connection of
+// the same logon has been there, which may have left a session.
 func (h *Hold) Close(dialErr error) {
 	switch {
 	case h.closed.Swap(true):
@@ -281,7 +282,11 @@ func (b *Broker) parted(l *logon, dialErr error) {
 	now := time.Now()
 	if dialErr != nil {
 		b.unreachable[l.host.Name] = hostMark{why: dialErr.Error(), until: now.Add(hostPause)}
-		b.drop(l)
+		if !l.reached && l.conns == 1 { // nobody of l has been there, nor may be yet
+			b.drop(l)
+		}
+	} else {
+		l.reached = true
 	}
 	b.part(l, now)
 	b.deps.Refresh(l.host.Name)

@@ -121,6 +121,35 @@ func TestAFailedDialGivesTheSlotBackAndMarksTheHost(t *testing.T) {
 	})
 }
 
+// But not if somebody may have logged on before, whom no reading shows yet.
+func TestAFailedDialAfterALogonGivesNothingBack(t *testing.T) {
+	for _, closed := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			farm := evicting()
+			farm.Wait = time.Hour
+			w := newWorld(t, farm, newHost("ts1", 1))
+			first := w.connect(named("alice")).expect("ts1")
+			w.mustLogon(t, "ts1", "alice")
+			if closed {
+				w.disconnect("ts1", "alice")
+				first.close()
+			}
+			again := w.connect(named("alice")).expect("ts1")
+			again.a.Close(errors.New("connection refused"))
+			bob := w.connect(named("bob")).expect("waiting")
+			time.Sleep(6 * time.Second) // the host is not left alone any more
+			bob.expect("waiting")
+			w.read()
+			bob.expect("waiting")
+			w.logoff("ts1", "alice")
+			first.a.Close(nil)
+			w.read()
+			time.Sleep(16 * time.Second)
+			bob.expect("ts1")
+		})
+	}
+}
+
 // The connections of a logon that goes on do not lead others to a host that has
 // just been found dead.
 func TestAMarkedHostIsNotShared(t *testing.T) {

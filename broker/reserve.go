@@ -31,6 +31,8 @@ type logon struct {
 	// since then, so that the reservation ends with the last connection.
 	served bool
 	conns  int
+	// reached: a connection of it that is closed had reached the host, as far as is known.
+	reached bool
 	absence
 }
 

@@ -98,8 +98,13 @@ func (g *granted) close(dialErr error) {
 		g.promise.conns--
 		g.promise.closed = time.Now()
 		g.host.tell("%s leaves reservation %d (%v)", g.u.account, g.promise.id, dialErr)
-		if dialErr != nil {
+		switch {
+		case dialErr == nil:
+			g.promise.reached = true
+		case !g.promise.reached && g.promise.conns == 0:
 			g.promise.dropped = true
+		}
+		if dialErr != nil {
 			g.host.undialled = time.Now()
 		}
 		g.o.mu.Unlock()

@@ -41,7 +41,8 @@ type promise struct {
 	own     *sessions.Ref
 	conns   int
 	closed  time.Time // when the last connection ended
-	dropped bool      // given back early, since a dial failed
+	dropped bool      // given back early, since a dial failed and nobody had been there before
+	reached bool      // a connection that is closed was there
 	stale   bool      // see granted
 }
 
