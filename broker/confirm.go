@@ -31,6 +31,9 @@ func (b *Broker) confirmOn(f *farm, host string, now time.Time) {
 			seen = append(seen, l)
 		}
 	}
+	for _, l := range ls {
+		b.ownAnew(l, now)
+	}
 	// Whoever is known takes their own session before it can be taken for somebody
 	// else's, and whoever was taken for somebody else the one that shows it.
 	for _, l := range ls {
@@ -57,6 +60,32 @@ func (b *Broker) confirmOn(f *farm, host string, now time.Time) {
 		if b.ownGone(l) {
 			b.drop(l)
 		}
+	}
+}
+
+// ownAnew is for a caller on the way back to their own session of whom a reading shows
+// another disconnected one, which was there when they came: the reading by which they were
+// sent there was old, and this is where they will get. It is theirs to come back to, and
+// not a sign that they have. The caller holds mu.
+func (b *Broker) ownAnew(l *logon, now time.Time) {
+	h := b.snapshot.Host(l.host.Name)
+	if l.res.Decision.Own == nil || l.res.Seen != nil || !l.named() || h == nil || h.Report == nil || !h.Report.ReadAt.After(l.res.MadeAt) {
+		return
+	}
+	if _, there := b.snapshot.Find(*l.res.Decision.Own); there {
+		return
+	}
+	for _, x := range h.Report.Sessions {
+		if x.State != sessions.StateDisconnected || !x.HasUser() || !l.res.Account.Matches(x.Account) {
+			continue
+		}
+		if away, known := h.Report.DisconnectedFor(x, now); known && now.Add(-away).After(l.res.MadeAt) {
+			continue // they have been there since
+		}
+		ref := sessions.RefOf(l.host.Name, x)
+		l.res.Decision.Kind, l.res.Decision.Own = placement.Reconnect, &ref
+		_, _ = b.deps.Ledger.Update(context.Background(), l.res) // lost only with the reservation
+		return
 	}
 }
 

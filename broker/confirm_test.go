@@ -159,6 +159,27 @@ func TestTheOwnSessionEndedLongAgo(t *testing.T) {
 	})
 }
 
+// Nobody is logged off while they are on the way back, though it was another session of
+// theirs, by an old reading, that they were sent back to.
+func TestTheOwnSessionIsAnotherOneByNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, evicting(), newHost("ts1", 1).with("alice", time.Hour))
+		w.logoff("ts1", "alice")
+		w.mustLogon(t, "ts1", "alice")
+		w.disconnect("ts1", "alice")
+		time.Sleep(3 * time.Hour) // without a reading
+		alice := w.connect(named("alice")).expect("ts1")
+		w.read()
+		w.expectSeen(t, 0, 1)
+		w.connect(named("bob")).expect("waiting")
+		w.mustLogon(t, "ts1", "alice")
+		w.read()
+		w.expectSeen(t, 1, 0)
+		w.disconnect("ts1", "alice")
+		alice.close()
+	})
+}
+
 func TestNamelessCallersAreSeenToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, evicting(), newHost("ts1", 4).with("zoe", 0))
