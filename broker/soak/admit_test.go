@@ -144,6 +144,7 @@ func (o *office) admit(ctx context.Context, u *user, hint identity.Hint) (*grant
 	// Whoever comes back alone, and after a reading, is decided for anew.
 	stale := o.stale(p.host, now) || p.stale && (p.conns > 0 || p.closed.IsZero() || p.closed.Equal(now))
 	p.conns++
+	p.dropped = false // they waited for it too, when the dial of another one failed
 	p.host.tell("%s is admitted as %q, reservation %d, connection %d", u.account, id.Said, p.id, p.conns)
 	o.counts["admitted: "+a.Decision.Kind.String()]++
 	return &granted{o: o, u: u, host: p.host, id: id, assignment: a, promise: p, stale: stale}, nil
