@@ -120,7 +120,7 @@ func (o *office) judgeLogoff(h *host, id int, s *standing) {
 	case s.odd != "" && !(o.setup.byText && s.odd == timeless):
 		o.wrong("%s though it is %s", who, s.odd)
 	case away < o.setup.minDisconnected-o.setup.rounding()-o.doubt(h):
-		o.wrong("%s %s after its user had left", who, away)
+		o.wrong("%s %s after its user had left: %s", who, away, o.describe(h))
 	case a.target != nil && a.target != s:
 		o.wrong("%s in place of another session with that ID", who)
 	case o.protected(h, s.account):
@@ -139,10 +139,11 @@ func (o *office) judgeLogoff(h *host, id int, s *standing) {
 
 // doubt is how far a reading of h may be from the time that it is said to be of:
 // an agent counts milliseconds, and takes the way to the broker, which a sick
-// host makes long, for time that has passed.
+// host makes long, for time that has passed: at most for as long as the driver
+// waits for an answer.
 func (o *office) doubt(h *host) time.Duration {
 	if time.Now().Before(h.sickUntil) {
-		return 10 * time.Second
+		return 35 * time.Second
 	}
 	return 2 * time.Millisecond
 }
