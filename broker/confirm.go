@@ -68,11 +68,8 @@ func (b *Broker) confirmOn(f *farm, host string, now time.Time) {
 // sent there was old, and this is where they will get. It is theirs to come back to, and
 // not a sign that they have. The caller holds mu.
 func (b *Broker) ownAnew(l *logon, now time.Time) {
-	h := b.snapshot.Host(l.host.Name)
-	if l.res.Decision.Own == nil || l.res.Seen != nil || !l.named() || h == nil || h.Report == nil || !h.Report.ReadAt.After(l.res.MadeAt) {
-		return
-	}
-	if _, there := b.snapshot.Find(*l.res.Decision.Own); there {
+	h := b.withoutOwn(l)
+	if h == nil || !l.named() {
 		return
 	}
 	for _, x := range h.Report.Sessions {
@@ -95,15 +92,33 @@ func (b *Broker) ownAnew(l *logon, now time.Time) {
 // the host be full by now: if they come back they are not sent there again. The caller
 // holds mu.
 func (b *Broker) ownGone(l *logon) bool {
-	if l.conns > 0 || l.res.Decision.Own == nil || l.res.Seen != nil {
+	if l.conns > 0 {
 		return false
 	}
+	h := b.withoutOwn(l)
+	return h != nil && h.Report.ReadAt.After(l.left)
+}
+
+// withoutOwn is l's host if its caller is on the way back to their own session, and a
+// reading begun since then shows that this is not there; else nil. The caller holds mu.
+func (b *Broker) withoutOwn(l *logon) *sessions.HostState {
+	if l.res.Decision.Own == nil || l.res.Seen != nil {
+		return nil
+	}
+	if _, there := b.snapshot.Find(*l.res.Decision.Own); there {
+		return nil
+	}
+	return b.readSince(l)
+}
+
+// readSince is l's host if there is a reading of it that was begun after l was made; else
+// nil. The caller holds mu.
+func (b *Broker) readSince(l *logon) *sessions.HostState {
 	h := b.snapshot.Host(l.host.Name)
-	if h == nil || h.Report == nil || !h.Report.ReadAt.After(l.res.MadeAt) || !h.Report.ReadAt.After(l.left) {
-		return false
+	if h == nil || h.Report == nil || !h.Report.ReadAt.After(l.res.MadeAt) {
+		return nil
 	}
-	_, there := b.snapshot.Find(*l.res.Decision.Own)
-	return !there
+	return h
 }
 
 // renamed takes note that l's session has another reference now, if that is so: a host
@@ -246,8 +261,8 @@ func (l *logon) certain() bool { return l.named() && !l.guessed() }
 // is false if it may be somebody else's: of two callers without a name it cannot
 // be told whose session is whose, which is all the same for the slots.
 func (b *Broker) arrived(l *logon) (s sessions.Session, ok, sure bool) {
-	h := b.snapshot.Host(l.host.Name)
-	if h == nil || h.Report == nil || !h.Report.ReadAt.After(l.res.MadeAt) {
+	h := b.readSince(l)
+	if h == nil {
 		return sessions.Session{}, false, false
 	}
 	if own := l.res.Decision.Own; own != nil {
@@ -280,8 +295,8 @@ func (b *Broker) arrived(l *logon) (s sessions.Session, ok, sure bool) {
 // be the only one on the host that was made from the caller's address; where that
 // is not known, or behind address translation, there is none.
 func (b *Broker) strayed(l *logon) (s sessions.Session, ok, sure bool) {
-	h := b.snapshot.Host(l.host.Name)
-	if h == nil || h.Report == nil || !h.Report.ReadAt.After(l.res.MadeAt) {
+	h := b.readSince(l)
+	if h == nil {
 		return sessions.Session{}, false, false
 	}
 	found := 0

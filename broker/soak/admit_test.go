@@ -98,14 +98,11 @@ func (g *granted) close(dialErr error) {
 		g.promise.conns--
 		g.promise.closed = time.Now()
 		g.host.tell("%s leaves reservation %d (%v)", g.u.account, g.promise.id, dialErr)
-		switch {
-		case dialErr == nil:
+		if dialErr == nil {
 			g.promise.reached = true
-		case !g.promise.reached && g.promise.conns == 0:
-			g.promise.dropped = true
-		}
-		if dialErr != nil {
+		} else {
 			g.host.undialled = time.Now()
+			g.promise.dropped = !g.promise.reached && g.promise.conns == 0
 		}
 		g.o.mu.Unlock()
 		g.assignment.Close(dialErr)
